@@ -1,0 +1,112 @@
+"""Registries: configs name registered things, they never carry import paths.
+
+A registry maps a name to a class or function. Southwell's own entries come in through a decorator; a user's come in
+the same way, or through the entry-point group of the registry, which is read the first time an unknown name is asked
+for.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def near_names(name: str, known: list[str]) -> str:
+    """Sentence fragment that offers the names closest to a misspelt one, and lists all when they are few."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
+    return f"{hint}Known: {', '.join(sorted(known)) or 'none'}."
+
+
+class Registry(Generic[T]):
+    """Named classes or functions of one kind.
+
+    Parameters
+    ----------
+    kind : str
+        What the entries are, for messages: "PDE family", "model".
+    group : str, optional
+        Entry-point group through which other distributions add entries.
+
+    Examples
+    --------
+    >>> shapes = Registry("shape")
+    >>> @shapes.register("square")
+    ... def square(side: float = 1.0) -> float:
+    ...     return side**2
+    >>> shapes.build("square", side=3.0)
+    9.0
+    >>> shapes.build("sqare")
+    Traceback (most recent call last):
+        ...
+    ValueError: unknown shape 'sqare'. Did you mean 'square'? Known: square.
+    """
+
+    def __init__(self, kind: str, group: str | None = None) -> None:
+        self.kind = kind
+        self.group = group
+        self._entries: dict[str, T] = {}
+        self._discovered = group is None
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that adds an entry; a name can be taken only once."""
+
+        def add(entry: T) -> T:
+            if name in self._entries and self._entries[name] is not entry:
+                raise ValueError(f"{self.kind} {name!r} is registered already, by {self._entries[name]!r}")
+            self._entries[name] = entry
+            return entry
+
+        return add
+
+    def _discover(self) -> None:
+        """Load the entry points of other distributions (once, and only when a name is not one of ours)."""
+        if self._discovered:
+            return
+        self._discovered = True
+        for point in entry_points(group=self.group or ""):
+            if point.name not in self._entries:
+                self._entries[point.name] = point.load()
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._entries:
+            self._discover()
+        if name not in self._entries:
+            raise ValueError(f"unknown {self.kind} {name!r}. {near_names(str(name), list(self._entries))}")
+        return self._entries[name]
+
+    def __contains__(self, name: str) -> bool:
+        if name not in self._entries:
+            self._discover()
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        self._discover()
+        return iter(sorted(self._entries))
+
+    def build(self, name: str, /, *args: Any, **arguments: Any) -> Any:
+        """Call the entry with arguments, naming those it does not know.
+
+        Raises
+        ------
+        ValueError
+            If the name is unknown, or an argument is unknown or missing.
+        """
+        entry = self[name]
+        signature = inspect.signature(entry)
+        parameters = signature.parameters
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+            known = [n for n, p in parameters.items() if p.kind is not inspect.Parameter.POSITIONAL_ONLY]
+            for argument in arguments:
+                if argument not in known:
+                    raise ValueError(
+                        f"{self.kind} {name!r} has no argument {argument!r}. {near_names(argument, known)}"
+                    )
+        try:
+            signature.bind(*args, **arguments)
+        except TypeError as error:
+            raise ValueError(f"{self.kind} {name!r}: {error}") from None
+        return entry(*args, **arguments)

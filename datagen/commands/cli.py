@@ -28,7 +28,7 @@ def fail(sentence: str, code: int) -> NoReturn:
 def check_configs() -> None:
     """Refuse to run with another `configs` package than Southwell's."""
     if getattr(configs, "OWNER", None) != "southwell":
-        place = getattr(configs, "__file__", None) or list(getattr(configs, "__path__", ["?"]))[0]
+        place = getattr(configs, "__file__", None) or next(iter(getattr(configs, "__path__", ["?"])))
         fail(
             f"the Python package `configs` found first is {place}, not Southwell's. A folder or another distribution "
             "of that name shadows it: run from another folder, or `pip uninstall configs` and reinstall southwell.",

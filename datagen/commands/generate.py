@@ -1,6 +1,6 @@
 """``southwell-generate``: make a PDE dataset, or go on with one.
 
-    southwell-generate pde=darcy pde.grid=64 samples.train=1000 seed=7 out=data/darcy64
+southwell-generate pde=darcy pde.grid=64 samples.train=1000 seed=7 out=data/darcy64
 """
 
 import logging

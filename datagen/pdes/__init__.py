@@ -1,0 +1,1 @@
+"""PDE families, one a file; importing a file registers its family."""

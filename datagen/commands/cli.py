@@ -1,0 +1,139 @@
+"""What every command shares: Hydra with helpful errors, clean ends, and a check that `configs` is ours."""
+
+import difflib
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, NoReturn
+
+import configs
+
+# Exit codes: 0 done; 1 the work failed or found faults; 2 bad input, nothing was computed; 130, 143 interrupted.
+FAILED, REFUSED = 1, 2
+
+
+class Refusal(Exception):
+    """Bad input, said in a sentence."""
+
+
+def fail(sentence: str, code: int) -> NoReturn:
+    """End with a sentence on standard error."""
+    print(f"error: {sentence}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def check_configs() -> None:
+    """Refuse to run with another `configs` package than Southwell's."""
+    if getattr(configs, "OWNER", None) != "southwell":
+        place = getattr(configs, "__file__", None) or list(getattr(configs, "__path__", ["?"]))[0]
+        fail(
+            f"the Python package `configs` found first is {place}, not Southwell's. A folder or another distribution "
+            "of that name shadows it: run from another folder, or `pip uninstall configs` and reinstall southwell.",
+            REFUSED,
+        )
+
+
+def handle_termination() -> None:
+    """Let SIGTERM end the process as Ctrl-C does: by an exception, so that what is held is released."""
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, terminate)
+
+
+def run(command: Callable[[dict[str, Any]], None], config_name: str) -> None:
+    """Run a command under Hydra: compose ``configs/<config_name>.yaml`` and call it with plain Python values.
+
+    Misspelt keys and group options end with the near names; bad input (ValueError) with its sentence and code 2; a
+    failure of the machine (OSError, RuntimeError) with code 1. Set HYDRA_FULL_ERROR=1 for the traceback.
+    """
+    check_configs()
+    handle_termination()
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+    @hydra.main(version_base="1.3", config_path="pkg://configs", config_name=config_name)
+    def main(config: DictConfig) -> None:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise Refusal(f"{', '.join(missing)} must be given: {' '.join(f'{key}=...' for key in missing)}")
+        values = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(values, dict)
+        command({str(key): value for key, value in values.items()})
+
+    # Hydra then raises what it would print and exit with, so that we can say it better.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        main()
+    except (Refusal, ValueError, HydraException, OmegaConfBaseException) as error:
+        if traceback_wanted:
+            raise
+        sentence = str(error) if isinstance(error, (Refusal, ValueError)) else _explain(error, config_name)
+        fail(sentence, REFUSED)
+    except (OSError, RuntimeError, FloatingPointError) as error:
+        if traceback_wanted:
+            raise
+        fail(str(error), FAILED)
+    except KeyboardInterrupt:
+        fail("interrupted; repeat the command to go on", 130)
+    except SystemExit as error:
+        if error.code == 128 + signal.SIGTERM:
+            print("terminated; repeat the command to go on", file=sys.stderr)
+        raise
+
+
+def _explain(error: BaseException, config_name: str) -> str:
+    """Hydra's message, with the near names of a misspelt key."""
+    text = str(error).strip()
+    cause = error.__cause__
+    while cause is not None:
+        if str(cause).strip() and str(cause).strip() not in text:
+            text += f" ({str(cause).strip().splitlines()[0]})"
+        cause = cause.__cause__
+    key = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct|find a key matching '([^']+)'", text)
+    if key is None:
+        key = re.search(r"Could not override '(.+?)'", text)
+    if key:
+        name = next(group for group in key.groups() if group)
+        known = sorted(_known_keys(config_name))
+        tail = {k.rsplit(".", 1)[-1]: k for k in known}
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+        near += [tail[n] for n in difflib.get_close_matches(name.rsplit(".", 1)[-1], tail, n=2, cutoff=0.7)]
+        near = list(dict.fromkeys(near))
+        hint = f" Did you mean {' or '.join(near)}?" if near else " See --cfg job for all keys."
+        return f"unknown key {name!r}.{hint}"
+    return re.sub(r"\n(?:\s*\n)+", "\n", text)
+
+
+def _known_keys(config_name: str) -> Iterator[str]:
+    """Dotted names of all keys of the composed configuration, as far as the command line's groups allow."""
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    def walk(value: Any, prefix: str) -> Iterator[str]:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                yield prefix + name
+                yield from walk(inner, f"{prefix}{name}.")
+
+    GlobalHydra.instance().clear()
+    with initialize_config_module("configs", version_base="1.3"):
+        groups = [word for word in sys.argv[1:] if re.fullmatch(r"[a-z_]+=[a-z0-9_]+", word)]
+        for overrides in (groups, []):
+            try:
+                composed = compose(config_name, overrides=overrides)
+            except (HydraException, OmegaConfBaseException):
+                continue  # a group on the command line does not compose; the plain configuration does
+            yield from walk(OmegaConf.to_container(composed, resolve=False), "")
+            return

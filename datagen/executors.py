@@ -1,0 +1,107 @@
+"""Who computes the shards: this process, or a pool of processes on this machine.
+
+Every executor runs one BLAS, OpenMP and numba thread a worker, so that the bytes of a shard do not depend on which one
+made it, and yields results as they come. Dask and clusters: each job can also take its share of the shards itself, with
+``shard.index`` and ``shard.count``.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from solvers.registry import Registry
+
+Task = TypeVar("Task")
+Outcome = TypeVar("Outcome")
+Execute = Callable[[Callable[[Any], Any], Sequence[Any], int], Iterator[Any]]
+
+executors: Registry[Execute] = Registry("executor")
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@executors.register("serial")
+def serial(function: Callable[[Task], Outcome], tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
+    """One task after the other, in this process."""
+    with threadpool_limits(limits=1):
+        for task in tasks:
+            yield function(task)
+
+
+def _start_worker(parent: int) -> None:
+    """End with the parent: a killed parent must not leave workers behind that nobody can see."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    threadpool_limits(limits=1)
+
+
+@executors.register("processes")
+def processes(function: Callable[[Task], Outcome], tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
+    """A pool of worker processes; if this generator is closed early, the workers are ended at once.
+
+    Raises
+    ------
+    RuntimeError
+        If a worker dies (killed for memory, say).
+    """
+    if not tasks:
+        return
+    # Fresh interpreters, started with one thread a library: a fork would inherit thread pools, and their locks.
+    with _environment(dict.fromkeys(_THREAD_VARIABLES, "1")):
+        pool = ProcessPoolExecutor(
+            min(workers, len(tasks)), get_context("spawn"), initializer=_start_worker, initargs=(os.getpid(),)
+        )
+        futures = [pool.submit(function, task) for task in tasks]
+    finished = False
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+        finished = True
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a worker process died (out of memory?); repeat the command to go on, with fewer executor.workers"
+        ) from error
+    finally:
+        if not finished:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables for the processes started within."""
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value

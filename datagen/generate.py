@@ -1,0 +1,389 @@
+"""From a spec to a dataset: plan, shards, merge.
+
+A shard is a pure function of the spec and its index. Whoever computes it, in whatever order and after however many
+interruptions, gets the same bytes; so resuming is only a matter of looking which shards are whole.
+"""
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.executors import executors
+from datagen.family import Family, LinearSystem, Sample, seed_sequence
+from datagen.files import json_bytes, read_json, sha256, sha256_of_file, write_atomically
+from datagen.store import FORMAT_VERSION, Shard, Spec, code_version, estimated_bytes, shard_image
+from solvers import Result, solve
+
+ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A sample with its certified solution."""
+
+    sample: Sample
+    solution: Mapping[str, NDArray[Any]]
+    result: Result
+    quality: Mapping[str, float]
+    attempt: int
+    failures: tuple[str, ...]
+    seconds: float
+
+
+def solve_sample(spec: Spec, split: str, index: int) -> Solved:
+    """Draw and solve one sample; one that cannot be solved to the tolerance is drawn anew, and the failure kept.
+
+    Raises
+    ------
+    RuntimeError
+        If ten draws in a row fail: then it is not the draw.
+    """
+    family = spec.family
+    failures: list[str] = []
+    started = time.perf_counter()
+    for attempt in range(ATTEMPTS):
+        rng = np.random.default_rng(seed_sequence(spec.seed, family.name, split, index, attempt))
+        sample = family.sample(rng).rounded(spec.dtype)
+        system = family.system(sample)
+        result = solve(system.A, system.b, throw=False, null_space=system.null_space, **spec.solver)
+        if result.converged:
+            solution = _as_fields(family, system, result)
+            quality = family.quality(sample, solution)
+            seconds = time.perf_counter() - started
+            return Solved(sample, solution, result, quality, attempt, tuple(failures), seconds)
+        failures.append(f"{result.status.name}: {result.reason}")
+    raise RuntimeError(
+        f"sample {index} of split {split!r} failed in {ATTEMPTS} draws, last with {failures[-1]} "
+        "Try another solver.method, a looser solver.rtol, or other parameters of the PDE."
+    )
+
+
+def _as_fields(family: Family, system: LinearSystem, result: Result) -> dict[str, NDArray[Any]]:
+    """The solution as the family's output fields; several share one leading axis."""
+    values = system.to_field(result.x)
+    outputs = family.role("output")
+    return {outputs[0].name: values} if len(outputs) == 1 else {f.name: v for f, v in zip(outputs, values, strict=True)}
+
+
+def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
+    """Compute a shard and write it and its sidecar; returns the sidecar."""
+    started = time.perf_counter()
+    solved = [solve_sample(spec, shard.split, index) for index in range(shard.start, shard.stop)]
+    family = spec.family
+    inputs = [f.name for f in family.fields if f.role != "output"]
+    fields = {name: np.stack([s.sample.fields[name] for s in solved]) for name in inputs}
+    fields |= {f.name: np.stack([s.solution[f.name] for s in solved]) for f in family.role("output")}
+    scalars = {name: np.array([s.sample.scalars[name] for s in solved]) for name in solved[0].sample.scalars}
+    norms = [float(np.linalg.norm(family.system(s.sample).b)) for s in solved]
+    costs = {
+        "iterations": [s.result.iterations for s in solved],
+        "matvecs": [s.result.matvecs for s in solved],
+        "preconditioner_applies": [s.result.preconditioner_applies for s in solved],
+        # Deterministic work: passes over the unknowns, by the operator or by the preconditioner (or factor).
+        "work": [(s.result.matvecs + s.result.preconditioner_applies) * s.result.x.size for s in solved],
+    }
+    records: dict[str, dict[str, NDArray[Any]]] = {
+        "provenance": {
+            "sample": np.arange(shard.start, shard.stop),
+            "attempt": np.array([s.attempt for s in solved]),
+            "solver": np.array([s.result.method.encode()[:32] for s in solved], dtype="S32"),
+        },
+        "cost": {name: np.array(values, dtype=np.int64) for name, values in costs.items()},
+        "quality": {
+            "relative_residual": np.array(
+                [s.result.residual_norm / norm if norm else 0.0 for s, norm in zip(solved, norms, strict=True)]
+            ),
+            **{name: np.array([s.quality[name] for s in solved]) for name in solved[0].quality},
+        },
+    }
+    image, hashes = shard_image(spec, shard, fields, scalars, records)
+    (folder / shard.split).mkdir(exist_ok=True)
+    write_atomically(folder / shard.file, image)
+    sidecar = {
+        "format_version": FORMAT_VERSION,
+        "status": "complete",
+        "spec_sha256": spec.digest,
+        "shard": shard.index,
+        "split": shard.split,
+        "samples": [shard.start, shard.stop],
+        "seed": {"root": spec.seed, "spawn_key": ["family", "split", "sample", "attempt"]},
+        "failed_attempts": {str(shard.start + i): list(s.failures) for i, s in enumerate(solved) if s.failures},
+        "totals": {name: int(sum(values)) for name, values in costs.items()},
+        "bytes": len(image),
+        "sha256": sha256(image),
+        "arrays": hashes,
+        "code_version": code_version(),
+        "seconds": {"total": time.perf_counter() - started, "samples": [round(s.seconds, 6) for s in solved]},
+    }
+    write_atomically(folder / shard.sidecar, json_bytes(sidecar))
+    return sidecar
+
+
+def shard_defect(spec: Spec, shard: Shard, folder: Path) -> str | None:
+    """Why a shard is not whole, or None if it is: its sidecar decides, and its file must have the sidecar's hash.
+
+    A missing shard is "missing"; anything else is a sentence.
+    """
+    path = folder / shard.sidecar
+    if not path.exists():
+        return "missing"
+    try:
+        sidecar = read_json(path)
+    except ValueError as error:
+        return str(error)
+    if not isinstance(sidecar, dict) or sidecar.get("status") != "complete":
+        return f"{path} does not say that the shard is complete"
+    if sidecar.get("spec_sha256") != spec.digest:
+        return f"{path} belongs to another spec"
+    file = folder / shard.file
+    if not file.exists():
+        return f"{file} is gone though its sidecar is there"
+    if sha256_of_file(file) != sidecar.get("sha256"):
+        return f"{file} does not have the SHA-256 in its sidecar: it is corrupted"
+    return None
+
+
+@contextmanager
+def shard_locks(folder: Path, shards: Iterable[Shard]) -> Iterator[None]:
+    """Hold the OS locks of shards, one byte of ``.lock`` each; the kernel releases them if this process dies.
+
+    POSIX record locks: no file per shard, and jobs of one dataset side by side, on a network file system too.
+
+    Raises
+    ------
+    ValueError
+        If another process holds one of them.
+    """
+    import fcntl
+
+    with open(folder / ".lock", "ab") as stream:
+        for shard in shards:
+            try:
+                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, shard.index)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise
+                raise ValueError(
+                    f"shard {shard.index} ({shard.file}) of {folder} is being written by another process; wait for it, "
+                    "or give this job other shards with shard.index and shard.count"
+                ) from None
+        yield
+
+
+def prepare_folder(spec: Spec, folder: Path) -> None:
+    """Make the dataset's folder and write its spec, or check that the spec there is the same one.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds something else, with the keys that differ.
+    """
+    path = folder / "spec.json"
+    if path.exists():
+        found = read_json(path)
+        wanted = json.loads(json_bytes(spec.as_dict()))
+        if found != wanted:
+            differing = ", ".join(_differences(found, wanted))
+            raise ValueError(
+                f"{folder} holds a dataset of another spec ({differing}). Choose another out=, or delete the folder."
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(p.name != ".lock" for p in folder.iterdir())):
+        raise ValueError(f"out={folder} exists and is not a Southwell dataset; choose another place")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json_bytes(spec.as_dict()))
+
+
+def _differences(found: Any, wanted: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted(found.keys() | wanted.keys()):
+            if found.get(key) != wanted.get(key):
+                yield from _differences(found.get(key), wanted.get(key), f"{prefix}{key}.")
+    else:
+        yield f"{prefix[:-1]} is {found!r} there and {wanted!r} here"
+
+
+def _task(arguments: tuple[dict[str, Any], int, str]) -> tuple[int, dict[str, Any]]:
+    """What a worker runs: everything it needs in plain values."""
+    values, index, folder = arguments
+    spec = Spec.from_dict(values)
+    return index, make_shard(spec, spec.shards[index], Path(folder))
+
+
+def generate(
+    spec: Spec,
+    folder: str | Path,
+    *,
+    executor: str = "processes",
+    workers: int = 1,
+    shard_index: int | None = None,
+    shard_count: int | None = None,
+    on_damage: Callable[[str], None] = lambda sentence: None,
+    on_shard: Callable[[Shard, dict[str, Any]], None] = lambda shard, sidecar: None,
+) -> Path:
+    """Make a dataset, or go on with one: compute the shards that are missing or damaged, then merge.
+
+    Parameters
+    ----------
+    spec : Spec
+    folder : path
+        The dataset.
+    executor : str
+        "serial" or "processes".
+    workers : int
+        Worker processes.
+    shard_index, shard_count : int, optional
+        Take only the shards ``shard_index, shard_index + shard_count, ...``; then `merge` is left to the caller, after
+        the last job. Jobs may run side by side, on one machine or many.
+    on_damage : callable
+        Told of each damaged shard, in a sentence, before it is made anew.
+    on_shard : callable
+        Told of each shard: with its sidecar when it is done or was done already.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds another spec, a shard has another writer, or an argument does not fit.
+    OSError
+        If the disk is full; no half-written shard counts as done.
+    """
+    folder = Path(folder)
+    if (shard_index is None) != (shard_count is None):
+        raise ValueError("shard.index and shard.count go together: this job's number, and how many jobs there are")
+    if shard_index is not None and shard_count is not None and not 0 <= shard_index < shard_count:
+        raise ValueError(f"shard.index must be from 0 to shard.count - 1 = {shard_count - 1}, got {shard_index}")
+    if workers < 1:
+        raise ValueError(f"executor.workers must be at least 1, got {workers}")
+    execute = executors[executor]
+    prepare_folder(spec, folder)
+    mine = spec.shards if shard_count is None else spec.shards[shard_index::shard_count]
+    pending = []
+    for shard in mine:
+        defect = shard_defect(spec, shard, folder)
+        if defect is None:
+            on_shard(shard, read_json(folder / shard.sidecar))
+            continue
+        if defect != "missing":
+            on_damage(f"shard {shard.index} is damaged and will be made again: {defect}")
+        pending.append(shard)
+    if pending:
+        _require_space(spec, pending, folder)
+        with shard_locks(folder, pending):
+            # Whoever held the locks before may have finished some meanwhile.
+            pending = [shard for shard in pending if shard_defect(spec, shard, folder) is not None]
+            for shard in pending:
+                (folder / shard.sidecar).unlink(missing_ok=True)
+            tasks = [(spec.as_dict(), shard.index, str(folder)) for shard in pending]
+            outcomes = execute(_task, tasks, workers)
+            try:
+                for index, sidecar in outcomes:
+                    on_shard(spec.shards[index], sidecar)
+            finally:
+                outcomes.close()  # type: ignore[attr-defined]
+                for shard in pending:
+                    for name in (shard.file, shard.sidecar):
+                        with suppress(FileNotFoundError):
+                            os.unlink(folder / f"{name}.partial")
+    if shard_count is None:
+        merge(folder)
+    return folder
+
+
+def _require_space(spec: Spec, shards: list[Shard], folder: Path) -> None:
+    samples = sum(shard.stop - shard.start for shard in shards)
+    needed = samples * (spec.sample_bytes() + 200) + 24_000 * len(shards)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"{samples:,} samples need about {needed / 1e6:,.0f} MB, and the disk of {folder} has {free / 1e6:,.0f} MB "
+            "free; nothing was computed",
+        )
+
+
+def merge(folder: str | Path) -> dict[str, Any]:
+    """Write ``manifest.json`` of a dataset whose shards are all whole, in place; returns the manifest.
+
+    Raises
+    ------
+    ValueError
+        If there is no dataset, or shards are missing or damaged (they are named).
+    """
+    folder = Path(folder)
+    if not (folder / "spec.json").exists():
+        raise ValueError(f"{folder} is not a Southwell dataset: it has no spec.json")
+    spec = Spec.from_dict(read_json(folder / "spec.json"))
+    defects = {shard: shard_defect(spec, shard, folder) for shard in spec.shards}
+    broken = {shard: defect for shard, defect in defects.items() if defect is not None}
+    if broken:
+        (folder / "manifest.json").unlink(missing_ok=True)
+        names = "; ".join(
+            f"shard {shard.index}{'' if defect == 'missing' else f' ({defect})'}"
+            for shard, defect in list(broken.items())[:20]
+        )
+        raise ValueError(
+            f"{folder} is not complete: {len(broken)} of {len(spec.shards)} shards are missing or damaged ({names}"
+            f"{', ...' if len(broken) > 20 else ''}). Repeat the command that makes them, then merge."
+        )
+    sidecars = [read_json(folder / shard.sidecar) for shard in spec.shards]
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "spec_sha256": spec.digest,
+        "code_version": sorted({sidecar["code_version"] for sidecar in sidecars}),
+        "totals": {name: sum(s["totals"][name] for s in sidecars) for name in sidecars[0]["totals"]},
+        "failed_attempts": sum(len(f) for s in sidecars for f in s["failed_attempts"].values()),
+        "shards": [
+            {"file": shard.file, "split": shard.split, "samples": [shard.start, shard.stop], "sha256": sidecar["sha256"]}
+            for shard, sidecar in zip(spec.shards, sidecars, strict=True)
+        ],
+    }
+    content = json_bytes(manifest)
+    path = folder / "manifest.json"
+    if not path.exists() or path.read_bytes() != content:
+        write_atomically(path, content)
+    return manifest
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a dataset would take."""
+
+    samples: int
+    shards: int
+    bytes: int
+    core_hours: float
+    measured: int
+
+    def sentence(self, workers: int) -> str:
+        """For people."""
+        return (
+            f"{self.samples:,} samples in {self.shards:,} shards, {self.bytes / 1e6:,.1f} MB, about "
+            f"{self.core_hours:.3g} core hours, {self.core_hours / workers:.3g} hours with {workers} workers "
+            f"(from {self.measured} samples made and thrown away)"
+        )
+
+
+def estimate(spec: Spec, measured: int = 3) -> Estimate:
+    """Samples, bytes and hours of a spec, from a few training samples solved here and now; writes nothing."""
+    solve_sample(spec, "train", 0)  # compiles and imports what the first solve compiles and imports
+    measured = min(measured, spec.samples["train"])
+    seconds = [solve_sample(spec, "train", index).seconds for index in range(measured)]
+    samples = sum(spec.samples.values())
+    hours = samples * float(np.mean(seconds)) / 3600
+    return Estimate(samples, len(spec.shards), estimated_bytes(spec), hours, measured)
+

@@ -1,0 +1,425 @@
+"""Datasets on disk: a folder of HDF5 shards.
+
+    DATASET/
+      spec.json                    what was asked for; its hash is the dataset's identity
+      manifest.json                written by merge: every shard and its SHA-256, totals
+      train/shard-00000.hdf5       samples, in The Well's layout plus /provenance /cost /quality
+      train/shard-00000.json       sidecar: status, seeds, failed attempts, costs, measured seconds, hashes
+      validation/... test/...
+
+The HDF5 files hold nothing that depends on when, where or how fast they were made: the same spec gives the same bytes.
+Measured seconds are in the sidecars, outside every hash.
+
+A file follows the format of The Well (https://polymathic-ai.org/the_well/data_format): a steady field is a
+``t0_fields`` entry with ``time_varying`` false. Readers refuse what a data file has no business to hold: external links,
+object types, shapes other than those the spec implies, paths that leave the folder.
+"""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.discretise import boundary_names
+from datagen.family import SPLITS, Family, Field, Sample, build
+from datagen.files import json_bytes, read_json, sha256
+from solvers.registry import near_names
+
+FORMAT_VERSION = 1
+_WELL_BOUNDARY = {"dirichlet": "WALL", "neumann": "WALL", "robin": "WALL", "periodic": "PERIODIC"}
+DTYPES = ("float32", "float64")
+MAX_SHARDS = 1_000_000
+
+
+def code_version() -> str:
+    """Version of Southwell, as written into every file."""
+    try:
+        return version("southwell")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that decides the bytes of a dataset.
+
+    Parameters
+    ----------
+    pde : dict
+        Registered name and parameters of the family.
+    seed : int
+        Root of all random numbers, 0 or more.
+    samples : dict
+        Samples per split: "train", "validation", "test".
+    shard_size : int
+        Samples a shard.
+    solver : dict
+        Arguments of `solvers.solve`: method, rtol, ...; ``rtol`` is the label tolerance.
+    dtype : str
+        Of stored fields.
+
+    Raises
+    ------
+    ValueError
+        If an entry is missing, unknown or out of range.
+    """
+
+    pde: Mapping[str, Any]
+    seed: int
+    samples: Mapping[str, int]
+    shard_size: int
+    solver: Mapping[str, Any]
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        def integer(value: Any, name: str, least: int) -> int:
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+            return value
+
+        for split in self.samples:
+            if split not in SPLITS:
+                raise ValueError(f"samples.{split} is not a split. {near_names(split, list(SPLITS))}")
+        for split in SPLITS:
+            integer(self.samples.get(split), f"samples.{split}", 1 if split == "train" else 0)
+        integer(self.seed, "seed", 0)
+        integer(self.shard_size, "shard.size", 1)
+        if self.dtype not in DTYPES:
+            raise ValueError(f"store.dtype must be {' or '.join(DTYPES)}, got {self.dtype!r}")
+        if sum(self.samples.values()) > MAX_SHARDS * self.shard_size:
+            raise ValueError(f"more than {MAX_SHARDS:,} shards of {self.shard_size} samples; raise shard.size")
+        rtol = self.solver.get("rtol")
+        if isinstance(rtol, bool) or not isinstance(rtol, (int, float)) or not 0 < rtol < 1:
+            raise ValueError(f"solver.rtol must be a number between 0 and 1, got {rtol!r}")
+        parameters = dict(self.pde)
+        if "name" not in parameters:
+            raise ValueError("pde.name is missing: it names a registered PDE family")
+        # Parameters left to their defaults are part of what was asked for: a later version may have others.
+        object.__setattr__(self, "pde", _plain(build(**parameters).parameters()))
+        object.__setattr__(self, "samples", {split: self.samples[split] for split in SPLITS})
+        object.__setattr__(self, "solver", _plain(dict(self.solver)))
+
+    @cached_property
+    def family(self) -> Family:
+        """The PDE family."""
+        return build(**self.pde)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the spec: the identity of the dataset."""
+        return sha256(json_bytes(self.as_dict()))
+
+    @cached_property
+    def shards(self) -> "tuple[Shard, ...]":
+        """All shards, in order; a shard never mixes splits."""
+        shards: list[Shard] = []
+        for split in SPLITS:
+            for number, start in enumerate(range(0, self.samples[split], self.shard_size)):
+                stop = min(start + self.shard_size, self.samples[split])
+                shards.append(Shard(len(shards), split, number, start, stop))
+        return tuple(shards)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as in ``spec.json``."""
+        return {"format_version": FORMAT_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
+        """The inverse of `as_dict`; refuses other versions of the format, and unknown keys."""
+        content = dict(values)
+        version = content.pop("format_version", None)
+        if version != FORMAT_VERSION:
+            raise ValueError(f"format_version of the dataset must be {FORMAT_VERSION}, got {version!r}")
+        expected = {"pde", "seed", "samples", "shard_size", "solver", "dtype"}
+        if set(content) != expected:
+            raise ValueError(f"the spec must have the keys {sorted(expected)}, got {sorted(content)}")
+        return cls(**content)
+
+    def sample_bytes(self) -> int:
+        """Bytes that the fields of one sample take."""
+        return len(self.family.fields) * self.family.mesh.size * np.dtype(self.dtype).itemsize
+
+
+def _plain(value: Any) -> Any:
+    """Tuples and numpy scalars as lists and Python numbers, so that a spec equals its JSON."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A run of samples that one worker makes and one file holds.
+
+    Attributes
+    ----------
+    index : int
+        Place among all shards of the dataset.
+    split : str
+    number : int
+        Place among the shards of its split.
+    start, stop : int
+        Its samples within the split.
+    """
+
+    index: int
+    split: str
+    number: int
+    start: int
+    stop: int
+
+    @property
+    def file(self) -> str:
+        """Path within the dataset."""
+        return f"{self.split}/shard-{self.number:05d}.hdf5"
+
+    @property
+    def sidecar(self) -> str:
+        """Path of its sidecar within the dataset."""
+        return f"{self.split}/shard-{self.number:05d}.json"
+
+
+def shard_image(
+    spec: Spec,
+    shard: Shard,
+    fields: Mapping[str, NDArray[Any]],
+    scalars: Mapping[str, NDArray[Any]],
+    records: Mapping[str, Mapping[str, NDArray[Any]]],
+) -> tuple[bytes, dict[str, str]]:
+    """The HDF5 file of a shard, as bytes, and the SHA-256 of each array in it.
+
+    Parameters
+    ----------
+    spec, shard
+        What it is a shard of.
+    fields : mapping
+        By declared name, each ``(samples, *grid)``; cast to the spec's dtype.
+    scalars : mapping
+        By name, each ``(samples,)``.
+    records : mapping
+        Groups "provenance", "cost" and "quality": arrays ``(samples,)`` by name.
+    """
+    family, count = spec.family, shard.stop - shard.start
+    mesh = family.mesh
+    buffer = io.BytesIO()
+    # In memory first: bytes can be hashed and written atomically, and a full disk cannot leave a broken HDF5 file.
+    with h5py.File(buffer, "w", libver="v110") as file:
+        hashes: dict[str, str] = {}
+
+        def dataset(path: str, values: NDArray[Any], **attributes: Any) -> None:
+            values = np.ascontiguousarray(values)
+            entry = file.create_dataset(path, data=values, track_times=False)
+            hashes[path] = sha256(values.tobytes())
+            for key, value in attributes.items():
+                entry.attrs[key] = value
+
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["dataset_name"] = family.name
+        file.attrs["grid_type"] = "cartesian"
+        file.attrs["n_spatial_dims"] = mesh.dimension
+        file.attrs["n_trajectories"] = count
+        file.attrs["simulation_parameters"] = _strings([])
+
+        file.create_group("dimensions").attrs["spatial_dims"] = _strings(mesh.axis_names)
+        dataset("dimensions/time", np.zeros(1, np.float32), sample_varying=np.False_, time_varying=np.True_)
+        for axis, name in enumerate(mesh.axis_names):
+            coordinates = mesh.coordinates(axis).astype(np.float32)
+            dataset(f"dimensions/{name}", coordinates, sample_varying=np.False_, time_varying=np.False_)
+
+        for axis, (name, sides) in enumerate(zip(mesh.axis_names, boundary_names(family.boundary), strict=True)):
+            kind = _WELL_BOUNDARY[sides[0]]
+            mask = np.zeros(mesh.shape[axis], dtype=bool)
+            mask[[0, -1]] = True
+            group = file.create_group(f"boundary_conditions/{name}_{kind.lower()}")
+            group.attrs["associated_dims"] = _strings([name])
+            group.attrs["associated_fields"] = _strings([])
+            group.attrs["bc_type"] = kind
+            group.attrs["sample_varying"] = np.False_
+            group.attrs["time_varying"] = np.False_
+            dataset(f"{group.name[1:]}/mask", mask)
+            dataset(f"{group.name[1:]}/values", np.zeros(int(mask.sum()), np.float32))
+
+        file.create_group("scalars").attrs["field_names"] = _strings(scalars)
+        for name, values in scalars.items():
+            dataset(f"scalars/{name}", values, sample_varying=np.True_, time_varying=np.False_)
+
+        file.create_group("t0_fields").attrs["field_names"] = _strings(fields)
+        for field in family.fields:
+            dataset(
+                f"t0_fields/{field.name}",
+                fields[field.name].astype(spec.dtype),
+                dim_varying=np.ones(mesh.dimension, dtype=bool),
+                sample_varying=np.True_,
+                time_varying=np.False_,
+                units=field.units,
+                description=field.description,
+            )
+        for group_name in ("t1_fields", "t2_fields"):
+            file.create_group(group_name).attrs["field_names"] = _strings([])
+
+        for group_name, arrays in records.items():
+            for name, values in arrays.items():
+                dataset(f"{group_name}/{name}", values)
+        file["provenance"].attrs["spec"] = json_bytes(spec.as_dict()).decode()
+        file["provenance"].attrs["split"] = shard.split
+        file["provenance"].attrs["code_version"] = code_version()
+    return buffer.getvalue(), hashes
+
+
+def _strings(names: Any) -> NDArray[Any]:
+    return np.array(list(names), dtype=h5py.string_dtype())
+
+
+class DamagedShard(ValueError):
+    """A shard's file is not what its sidecar, its spec or the format says."""
+
+
+def open_shard(path: Path) -> h5py.File:
+    """Open a shard for reading, refusing links out of the file and object types before any value is read.
+
+    Raises
+    ------
+    DamagedShard
+        Naming the file and what is wrong with it.
+    """
+    if path.is_symlink():
+        raise DamagedShard(f"{path} is a symbolic link; a shard must be a file within its dataset")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DamagedShard(f"{path} is not a readable HDF5 file: {error}") from None
+    try:
+        _refuse_foreign(file, file, path)
+    except DamagedShard:
+        file.close()
+        raise
+    return file
+
+
+def _refuse_foreign(file: h5py.File, group: h5py.Group, path: Path) -> None:
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise DamagedShard(f"{path}: {group.name}/{name} is a link; only datasets and groups of the file are read")
+        entry = group[name]
+        if isinstance(entry, h5py.Group):
+            if entry.name.count("/") > 8:
+                raise DamagedShard(f"{path}: groups are nested too deep at {entry.name}")
+            _refuse_foreign(file, entry, path)
+        elif not isinstance(entry, h5py.Dataset) or entry.dtype.kind not in "biufcS" or entry.external:
+            raise DamagedShard(f"{path}: {group.name}/{name} has a type that data files must not hold")
+
+
+class Store:
+    """A finished dataset, opened for reading.
+
+    Attributes
+    ----------
+    path : Path
+    spec : dict
+        What was asked for, as in ``spec.json``.
+    family : Family
+    fields : tuple of Field
+    shape : tuple of int
+        The grid.
+    boundary : tuple of pairs of str
+        Names of the conditions per axis.
+    sizes : dict
+        Samples per split.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise ValueError(f"no dataset at {self.path}: there is no such folder")
+        if not (self.path / "spec.json").exists():
+            raise ValueError(f"{self.path} is not a Southwell dataset: it has no spec.json")
+        self._spec = Spec.from_dict(read_json(self.path / "spec.json"))
+        if not (self.path / "manifest.json").exists():
+            raise ValueError(
+                f"the dataset at {self.path} is not finished: repeat the command that makes it, or, where all of its "
+                f"jobs are done, run `southwell-data merge out={self.path}`"
+            )
+        self.manifest: dict[str, Any] = read_json(self.path / "manifest.json")
+        if self.manifest.get("spec_sha256") != self._spec.digest:
+            raise ValueError(f"{self.path}: manifest.json belongs to another spec.json; generate the dataset anew")
+        self.spec = self._spec.as_dict()
+        self.family = self._spec.family
+        self.fields: tuple[Field, ...] = self.family.fields
+        self.shape = self.family.mesh.shape
+        self.boundary = boundary_names(self.family.boundary)
+        self.sizes: dict[str, int] = dict(self._spec.samples)
+
+    def shards(self, split: str) -> list[Shard]:
+        """The shards of one split."""
+        if split not in self.sizes:
+            raise ValueError(f"the dataset at {self.path} has no split {split!r}. {near_names(split, list(SPLITS))}")
+        return [shard for shard in self._spec.shards if shard.split == split]
+
+    def read(self, split: str, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Values of one field, shape ``(stop - start, *grid)``, in the stored dtype."""
+        if name not in {f.name for f in self.fields}:
+            raise ValueError(f"the dataset has no field {name!r}. {near_names(name, [f.name for f in self.fields])}")
+        return self._gather(split, f"t0_fields/{name}", start, stop, self.shape)
+
+    def record(self, split: str, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """One number a sample: "quality/relative_residual", "cost/iterations", ... of shape ``(stop - start,)``."""
+        return self._gather(split, name, start, stop, ())
+
+    def sample(self, split: str, index: int) -> Sample:
+        """The inputs of one sample, as the family's `system` takes them."""
+        names = [f.name for f in self.fields if f.role != "output"]
+        return Sample({name: self.read(split, name, index, index + 1)[0] for name in names})
+
+    def _gather(self, split: str, name: str, start: int, stop: int | None, shape: Sequence[int]) -> NDArray[Any]:
+        shards = self.shards(split)
+        stop = self.sizes[split] if stop is None else stop
+        if not 0 <= start <= stop <= self.sizes[split]:
+            raise ValueError(f"samples {start} to {stop} are out of range: split {split!r} has {self.sizes[split]}")
+        pieces = []
+        for shard in shards:
+            first, last = max(start, shard.start), min(stop, shard.stop)
+            if first < last:
+                with open_shard(self.path / shard.file) as file:
+                    pieces.append(read_array(file, name, (shard.stop - shard.start, *shape), self.path / shard.file)[
+                        first - shard.start : last - shard.start
+                    ])
+        if not pieces:
+            return np.zeros((0, *shape), dtype=self.spec["dtype"])
+        return np.concatenate(pieces)
+
+
+def read_array(file: h5py.File, name: str, shape: tuple[int, ...], path: Path) -> h5py.Dataset:
+    """A dataset of a shard, after its shape was compared with what the spec implies."""
+    if name not in file:
+        raise DamagedShard(f"{path} lacks {name}")
+    entry = file[name]
+    if entry.shape != shape:
+        raise DamagedShard(f"{path}: {name} must have shape {shape}, got {entry.shape}")
+    return entry
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a finished dataset for reading.
+
+    Raises
+    ------
+    ValueError
+        If there is none, it is not finished, or it is of another format version.
+    """
+    return Store(path)
+
+
+def estimated_bytes(spec: Spec) -> int:
+    """Bytes of the finished dataset: fields, and about 200 bytes of records a sample and 24 kB a shard."""
+    samples = sum(spec.samples.values())
+    return samples * (spec.sample_bytes() + 200) + math.ceil(samples / spec.shard_size) * 24_000

@@ -1,0 +1,283 @@
+"""Independent checks of a written dataset: is every stored number what it claims to be?
+
+Nothing here is shared with the code that made the data, except the random draw, which has to be the same. The equation
+is assembled anew from incidence matrices (`independent_system`), the residual of every stored sample is bounded, and a
+random subset is drawn again from its seeds and solved by a sparse factorisation.
+
+**The bound.** The solver left a residual ``||b - A u|| <= rtol ||b||`` for the float64 solution u, of which the file
+holds ``u (1 + delta)`` with ``|delta| <= eps/2`` of the stored precision. So every component of the stored solution's
+residual r obeys
+
+    |r_i| <= rtol ||b||_2 + (eps/2) (|A| |u|)_i + 16 eps64 (|A| |u| + |b|)_i,
+
+the last term being the rounding of this check itself. Inputs bring no error: systems are built from stored inputs.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sparse
+from numpy.typing import NDArray
+from scipy.sparse import linalg as sparse_linalg
+
+from datagen.family import SPLITS, Family, Sample, seed_sequence
+from datagen.files import read_json, sha256, sha256_of_file
+from datagen.grids import Grid
+from datagen.pdes.darcy import Darcy
+from datagen.store import DamagedShard, Shard, Spec, Store, open_shard, read_array
+
+System = tuple[sparse.csr_array, NDArray[np.float64]]
+_independent: dict[type[Family], Callable[[Any, Sample], System]] = {}
+
+
+def _gradient(points: int, spacing: float) -> sparse.csr_array:
+    """Differences of neighbouring cells over their distance, with a zero ghost value half a cell outside each end.
+
+    Shape ``(points + 1, points)``: one row a face.
+    """
+    rows = sparse.diags_array([np.ones(points), -np.ones(points)], offsets=[0, -1], shape=(points + 1, points))
+    distance = np.full(points + 1, spacing)
+    distance[[0, -1]] = spacing / 2
+    return sparse.csr_array(sparse.diags_array(1 / distance) @ rows)
+
+
+def dirichlet_diffusion(coefficient: NDArray[np.float64], mesh: Grid) -> sparse.csr_array:
+    """``-div(a grad u)``, u = 0 on the boundary, as ``sum over axes of  D' W D``: flux over face, then divergence.
+
+    D is the difference along an axis (Kronecker product of identities and `_gradient`), W holds face coefficients
+    times the share of the face's control length in the cell volume.
+    """
+    total = sparse.csr_array((mesh.size, mesh.size))
+    for axis, (points, spacing) in enumerate(zip(mesh.shape, mesh.spacing, strict=True)):
+        difference: Any = sparse.eye_array(1)
+        for other, count in enumerate(mesh.shape):
+            factor = _gradient(points, spacing) if other == axis else sparse.eye_array(count)
+            difference = sparse.kron(difference, factor, format="csr")
+        resistance = 1 / np.moveaxis(coefficient, axis, 0)
+        # A face lies in series between two half cells; at the boundary there is only one.
+        face = np.empty((points + 1, *resistance.shape[1:]))
+        face[1:-1] = (resistance[:-1] + resistance[1:]) / 2
+        face[0], face[-1] = resistance[0], resistance[-1]
+        length = np.full(points + 1, 1.0)
+        length[[0, -1]] = 0.5
+        weight = np.moveaxis(length.reshape(-1, *[1] * (face.ndim - 1)) / face, 0, axis).ravel()
+        total = total + difference.T @ sparse.diags_array(weight) @ difference
+    return sparse.csr_array(total)
+
+
+def _darcy_system(family: Darcy, sample: Sample) -> System:
+    coefficient = np.asarray(sample.fields["coefficient"], dtype=np.float64)
+    return dirichlet_diffusion(coefficient, family.mesh), np.full(family.mesh.size, float(family.source))
+
+
+_independent[Darcy] = _darcy_system
+
+
+def independent_system(family: Family, sample: Sample) -> System | None:
+    """The linear system of a sample, assembled without `datagen.discretise`; None for families not known here."""
+    assemble = _independent.get(type(family))
+    return None if assemble is None else assemble(family, sample)
+
+
+@dataclass
+class Report:
+    """What validation found.
+
+    Attributes
+    ----------
+    samples : int
+        Samples read and checked.
+    resolved : int
+        Samples drawn and solved again.
+    worst : float
+        Largest ratio of a residual component to its bound; at most 1 in a sound dataset.
+    problems : list of str
+        A sentence each.
+    notes : list of str
+        What could not be checked, and why.
+    """
+
+    samples: int = 0
+    resolved: int = 0
+    worst: float = 0.0
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether no problem was found."""
+        return not self.problems
+
+
+def validate(path: str | Path, *, resolve: int = 10, seed: int | None = None) -> Report:
+    """Check a dataset: hashes, shapes, finite values, residuals, records, repeated samples, and a subset solved again.
+
+    Parameters
+    ----------
+    path : path
+        The dataset.
+    resolve : int
+        How many samples to draw again from their seeds and solve by sparse LU.
+    seed : int, optional
+        Chooses that subset; by default it is another one every time.
+
+    Raises
+    ------
+    ValueError
+        If there is no finished dataset.
+    """
+    store = Store(path)
+    spec = Spec.from_dict(store.spec)
+    report = Report()
+    listed = {entry.get("file"): entry for entry in store.manifest.get("shards", [])}
+    if set(listed) != {shard.file for shard in spec.shards}:
+        report.problems.append("manifest.json does not list the shards that spec.json implies")
+    seen: dict[str, str] = {}
+    varying: dict[str, set[str]] = {f.name: set() for f in spec.family.role("input")}
+    for shard in spec.shards:
+        report.problems += _check_files(store, shard, listed.get(shard.file, {}))
+        try:
+            for index, sample, solution, records in _samples(store, spec, shard):
+                report.samples += 1
+                _check_sample(report, spec, f"{shard.split}[{index}]", sample, solution, records)
+                for name in varying:
+                    varying[name].add(sha256(np.ascontiguousarray(sample.fields[name]).tobytes()))
+                fingerprint = sha256(b"".join(sample.fields[name].tobytes() for name in sorted(sample.fields)))
+                place = f"{shard.split}[{index}]"
+                if seen.setdefault(fingerprint, place) != place:
+                    report.problems.append(f"{place} has the same inputs as {seen[fingerprint]}")
+        except DamagedShard as error:
+            report.problems.append(str(error))
+    for name, values in varying.items():
+        if report.samples > 1 and len(values) == 1:
+            report.problems.append(f"input field {name!r} is the same in every sample, though it is declared as drawn")
+    if not _independent.get(type(spec.family)):
+        report.notes.append(f"no independent scheme for family {spec.family.name!r}: residuals were not checked")
+    _resolve_subset(report, store, spec, resolve, seed)
+    return report
+
+
+def _check_files(store: Store, shard: Shard, listed: dict[str, Any]) -> Iterator[str]:
+    file, sidecar = store.path / shard.file, store.path / shard.sidecar
+    if not file.exists():
+        yield f"{file} is missing"
+        return
+    found = sha256_of_file(file)
+    if found != listed.get("sha256"):
+        yield f"{file} does not have the SHA-256 in manifest.json"
+    try:
+        if read_json(sidecar).get("sha256") != found:
+            yield f"{file} does not have the SHA-256 in its sidecar"
+    except (OSError, ValueError) as error:
+        yield f"sidecar of {file}: {error}"
+
+
+def _samples(
+    store: Store, spec: Spec, shard: Shard
+) -> Iterator[tuple[int, Sample, dict[str, NDArray[Any]], dict[str, float]]]:
+    """Each sample of a shard with its solution and records, from the file itself."""
+    path, family, count = store.path / shard.file, spec.family, shard.stop - shard.start
+    if not path.exists():
+        return
+    with open_shard(path) as file:
+        arrays = {
+            f.name: read_array(file, f"t0_fields/{f.name}", (count, *family.mesh.shape), path) for f in family.fields
+        }
+        for name, array in arrays.items():
+            if array.dtype != np.dtype(spec.dtype):
+                raise DamagedShard(f"{path}: field {name!r} must be {spec.dtype}, got {array.dtype}")
+        names = [f"{group}/{name}" for group in ("cost", "quality") for name in file.get(group, {})]
+        if "quality/relative_residual" not in names:
+            raise DamagedShard(f"{path} lacks quality/relative_residual")
+        records = {name: read_array(file, name, (count,), path)[:] for name in names}
+        for row in range(count):
+            inputs = {f.name: arrays[f.name][row] for f in family.fields if f.role != "output"}
+            outputs = {f.name: arrays[f.name][row] for f in family.role("output")}
+            yield shard.start + row, Sample(inputs), outputs, {k: float(v[row]) for k, v in records.items()}
+
+
+def _check_sample(
+    report: Report,
+    spec: Spec,
+    place: str,
+    sample: Sample,
+    solution: dict[str, NDArray[Any]],
+    records: dict[str, float],
+) -> None:
+    for name, values in {**sample.fields, **solution}.items():
+        if not np.all(np.isfinite(values)):
+            report.problems.append(f"{place}: field {name!r} holds values that are not finite")
+            return
+    rtol = float(spec.solver["rtol"])
+    residual = records["quality/relative_residual"]
+    if not 0 <= residual <= rtol:
+        report.problems.append(f"{place}: its recorded relative residual {residual:.3g} exceeds the tolerance {rtol:g}")
+    for name, value in records.items():
+        if not np.isfinite(value) or (name.startswith("cost/") and value < 0):
+            report.problems.append(f"{place}: its record {name} is {value}")
+    try:
+        system = independent_system(spec.family, sample)
+    except (ValueError, ZeroDivisionError) as error:
+        report.problems.append(f"{place}: no system can be built from its inputs: {error}")
+        return
+    if system is None:
+        return
+    A, b = system
+    u = np.stack([solution[f.name] for f in spec.family.role("output")]).astype(np.float64).ravel()
+    magnitude = abs(A) @ abs(u)
+    stored, working = np.finfo(spec.dtype).eps / 2, np.finfo(np.float64).eps
+    bound = rtol * np.linalg.norm(b) + stored * magnitude + 16 * working * (magnitude + abs(b))
+    ratio = float(np.max(abs(b - A @ u) / bound))
+    report.worst = max(report.worst, ratio)
+    if not ratio <= 1:
+        report.problems.append(f"{place}: its residual is {ratio:.3g} times what tolerance and rounding allow")
+
+
+def _resolve_subset(report: Report, store: Store, spec: Spec, count: int, seed: int | None) -> None:
+    """Draw samples again from their seeds, compare the inputs bit by bit, and solve them by sparse LU."""
+    places = [(split, index) for split in SPLITS for index in range(spec.samples[split])]
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(places), size=min(count, len(places)), replace=False)
+    names = {f.name for f in spec.family.role("output")}
+    for split, index in (places[i] for i in sorted(chosen)):
+        place = f"{split}[{index}]"
+        try:
+            attempt = int(store.record(split, "provenance/attempt", index, index + 1)[0])
+            stored = {f.name: store.read(split, f.name, index, index + 1)[0] for f in spec.family.fields}
+        except (DamagedShard, OSError) as error:
+            report.problems.append(f"{place} cannot be read: {error}")
+            continue
+        if not 0 <= attempt < 1000:
+            report.problems.append(f"{place}: its recorded attempt is {attempt}")
+            continue
+        seeds = seed_sequence(spec.seed, spec.family.name, split, index, attempt)
+        sample = spec.family.sample(np.random.default_rng(seeds)).rounded(spec.dtype)
+        report.resolved += 1
+        for name, values in sample.fields.items():
+            if not np.array_equal(values, stored[name]):
+                report.problems.append(f"{place}: its seed gives another {name!r} than the one stored")
+        system = independent_system(spec.family, sample)
+        if system is None:
+            continue
+        A, b = system
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", sparse_linalg.MatrixRankWarning)
+            factor = sparse_linalg.splu(sparse.csc_array(A))
+        expected = factor.solve(b)
+        inverse = sparse_linalg.LinearOperator(
+            A.shape, matvec=factor.solve, rmatvec=lambda y, lu=factor: lu.solve(y, "T"), dtype=A.dtype
+        )
+        # ||u - u*||_inf <= ||A^-1||_inf ||r||_inf, and A is symmetric; the estimate is rarely short by a factor 3.
+        inverse_norm = 3 * sparse_linalg.onenormest(inverse)
+        found = np.stack([stored[name] for name in sorted(names)]).astype(np.float64).ravel()
+        allowed = float(spec.solver["rtol"]) * np.linalg.norm(b) * inverse_norm
+        allowed += (np.finfo(spec.dtype).eps + 1e-12) * float(np.max(abs(expected)))
+        error = float(np.max(abs(found - expected)))
+        if not error <= allowed:
+            report.problems.append(
+                f"{place}: solved again, it differs by {error:.3g} where tolerance and rounding allow {allowed:.3g}"
+            )

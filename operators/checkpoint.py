@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from operators.files import write_atomically
+from datagen.files import write_atomically
 from operators.models import models
 
 FORMAT_VERSION = 1
@@ -58,7 +58,7 @@ def complete_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any
     return {key: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for key, v in complete.items()}
 
 
-def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> Path:
+def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint atomically.
 
     Parameters
@@ -69,7 +69,7 @@ def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> Path:
     """
     buffer = io.BytesIO()
     torch.save({"format_version": FORMAT_VERSION, **content}, buffer)
-    return write_atomically(path, buffer.getvalue())
+    write_atomically(Path(path), buffer.getvalue())
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -81,16 +81,12 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
     ValueError
-        If it is damaged, not a Southwell checkpoint, or of a later format.
+        If there is no such file, it is damaged, not a Southwell checkpoint, or of a later format.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no checkpoint at {path}; southwell-train leaves best.pt and last.pt in its out folder"
-        )
+        raise ValueError(f"no checkpoint at {path}; southwell-train leaves best.pt and last.pt in its out folder")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:

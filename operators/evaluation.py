@@ -1,4 +1,4 @@
-"""Evaluation: a trained operator and naive predictors on the test split of a dataset, with numbers, pictures, report."""
+"""Evaluation: a trained operator and naive predictors on a dataset's test split; numbers, pictures and a report."""
 
 import json
 import logging
@@ -11,9 +11,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from datagen.files import json_bytes, read_json, write_atomically
 from operators.baselines import Baseline, Predict, ridge, training_mean
 from operators.data import Store, load_split, periodic_axes
-from operators.files import write_atomically
 from operators.metrics import measure, summarise
 from operators.plots import loss_curve, samples, save_figure
 from operators.predict import Predictor, load
@@ -33,7 +33,9 @@ COLUMNS = {  # metric and summary -> heading of the report's table
 Fields = NDArray[np.float32]
 
 
-def evaluate(checkpoint: str | Path, store: Store, out: str | Path | None = None, device: str = "auto") -> dict[str, Any]:
+def evaluate(
+    checkpoint: str | Path, store: Store, out: str | Path | None = None, device: str = "auto"
+) -> dict[str, Any]:
     """Measure a checkpoint on a dataset's test split, beside naive predictors, and write it all down.
 
     Parameters
@@ -58,9 +60,7 @@ def evaluate(checkpoint: str | Path, store: Store, out: str | Path | None = None
     Raises
     ------
     ValueError
-        If the dataset does not fit the checkpoint.
-    FileExistsError
-        If ``out`` holds the evaluation of another checkpoint or dataset.
+        If the dataset does not fit the checkpoint, or ``out`` holds the evaluation of another checkpoint or dataset.
     """
     checkpoint = Path(checkpoint)
     out = checkpoint.parent / "evaluation" if out is None else Path(out)
@@ -99,12 +99,13 @@ def evaluate(checkpoint: str | Path, store: Store, out: str | Path | None = None
         "epochs": len(predictor.history),
         "results": results,
     }
-    write_atomically(out / "metrics.json", json.dumps(content, indent=2) + "\n")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "metrics.json", json_bytes(content))
     save_figure(loss_curve(predictor.history), out / "loss.png")
     shown = slice(0, SHOWN_SAMPLES)
     figure = samples(inputs[shown], truth[shown], prediction[shown], predictor.inputs, predictor.outputs)
     save_figure(figure, out / "samples.png")
-    write_atomically(out / "report.md", _report(content, predictor))
+    write_atomically(out / "report.md", _report(content, predictor).encode())
     return content
 
 
@@ -112,9 +113,9 @@ def _refuse_another_evaluation(out: Path, checkpoint: Path, store: Store) -> Non
     path = out / "metrics.json"
     if not path.exists():
         return
-    before = json.loads(path.read_text())
+    before = read_json(path)
     if Path(before["checkpoint"]).resolve() != checkpoint.resolve() or before["dataset"] != str(store.path):
-        raise FileExistsError(
+        raise ValueError(
             f"{out} holds the evaluation of {before['checkpoint']} on {before['dataset']}; choose another out"
         )
 
@@ -196,8 +197,8 @@ def _report(content: Mapping[str, Any], predictor: Predictor) -> str:
             else "Naive predictors are left out: this dataset has no training and validation data."
         ),
         "",
-        f"The model has {content['parameters']:,} parameters. The checkpoint is from epoch {len(predictor.history)}; the "
-        f"least validation loss until then, {best['validation_loss']:.4g}, is that of epoch {int(best['epoch'])}.",
+        f"The model has {content['parameters']:,} parameters. The checkpoint is from epoch {len(predictor.history)}; "
+        f"the least validation loss until then, {best['validation_loss']:.4g}, is that of epoch {int(best['epoch'])}.",
         "",
         "![samples](samples.png)",
         "",

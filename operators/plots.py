@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.files import write_atomically
 from operators.data import Channel
-from operators.files import write_atomically
 
 
 def _figure(**arguments: Any) -> Any:
@@ -19,11 +19,11 @@ def _figure(**arguments: Any) -> Any:
     return Figure(layout="constrained", **arguments)
 
 
-def save_figure(figure: Any, path: str | Path) -> Path:
+def save_figure(figure: Any, path: Path) -> None:
     """Write a figure as PNG, atomically."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
-    return write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
 
 
 def loss_curve(history: Sequence[dict[str, float]]) -> Any:

@@ -129,7 +129,7 @@ def load(path: str | Path, device: str = "auto") -> Predictor:
 
     Raises
     ------
-    FileNotFoundError, ValueError
+    ValueError
         See `operators.checkpoint.load_checkpoint`.
     """
     return Predictor(load_checkpoint(path), device)

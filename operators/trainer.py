@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from datagen.files import write_atomically
 from operators.checkpoint import complete_arguments, load_checkpoint, save_checkpoint
 from operators.data import GaussianNormaliser, Split, Store, channels, epoch_batches, load_split, periodic_axes
 from operators.devices import choose_device
-from operators.files import write_atomically
 from operators.losses import losses
 from operators.models import models
 from operators.optimizers import optimizers, schedulers
@@ -42,7 +42,7 @@ LOG_EVERY_SECONDS = 30.0
 MAY_DIFFER_ON_RESUME = ("out", "trainer.device")
 
 
-class TrainingDiverged(ArithmeticError):
+class TrainingDiverged(FloatingPointError):
     """The loss or its gradient stopped being finite; the message says where and what to try."""
 
 
@@ -92,7 +92,7 @@ def refuse_another_run(out: Path, config: Mapping[str, Any]) -> None:
 
     Raises
     ------
-    FileExistsError
+    ValueError
     """
     path = out / "config.yaml"
     if not path.exists():
@@ -105,7 +105,7 @@ def refuse_another_run(out: Path, config: Mapping[str, Any]) -> None:
         if before.get(key) != now.get(key)
     ]
     if differences:
-        raise FileExistsError(
+        raise ValueError(
             f"{out} holds a run with another configuration: {'; '.join(differences)}. "
             "Choose another out, or delete the folder to start over"
         )
@@ -130,12 +130,10 @@ def train(config: Mapping[str, Any], store: Store) -> TrainingResult:
 
     Raises
     ------
-    FileExistsError
-        If ``out`` holds a run with another configuration.
+    ValueError
+        If a name, argument or the dataset does not fit, or ``out`` holds a run with another configuration.
     TrainingDiverged
         If a loss or gradient is not finite.
-    ValueError
-        If a name, argument or the dataset does not fit.
 
     Notes
     -----
@@ -207,7 +205,8 @@ class _Training:
         if len(self.history) == self.epochs:
             logger.info("%s is finished (%d epochs): nothing to do", self.out, self.epochs)
             return TrainingResult(self.out, True, self.history)
-        write_atomically(self.out / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False))
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.out / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False).encode())
         logger.info(
             "%s: %s with %s parameters, %d training samples of shape %s, on %s",
             self.out,
@@ -345,7 +344,7 @@ class _Training:
             return
         content = load_checkpoint(path)
         if content["dataset"]["spec"] != json.dumps(self.store.spec, sort_keys=True, default=str):
-            raise FileExistsError(
+            raise ValueError(
                 f"{self.out} was trained on another dataset than what is now at {self.store.path} (their specs "
                 "differ). Choose another out, or delete the folder to start over"
             )
@@ -366,7 +365,7 @@ class _Training:
         writer = csv.DictWriter(text, fieldnames=list(self.history[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({**row, "epoch": int(row["epoch"])} for row in self.history)
-        write_atomically(self.out / "metrics.csv", text.getvalue())
+        write_atomically(self.out / "metrics.csv", text.getvalue().encode())
 
 
 @contextmanager

@@ -1,0 +1,15 @@
+"""Neural operators by name: `models.build("tfno", n_modes=[16, 16], in_channels=1, ...)`.
+
+A model is a `torch.nn.Module` that maps ``(batch, in_channels, *grid)`` to ``(batch, out_channels, *grid)`` and takes
+`in_channels` and `out_channels` among its arguments. Other distributions add theirs through the entry-point group
+``southwell.models``.
+"""
+
+from operators.models.fno import FNO, TFNO
+from solvers.registry import Registry
+
+models: Registry = Registry("model", group="southwell.models")
+models.register("fno")(FNO)
+models.register("tfno")(TFNO)
+
+__all__ = ["FNO", "TFNO", "models"]

@@ -1,0 +1,118 @@
+"""Checkpoints: one file that rebuilds a trained operator by itself.
+
+A checkpoint is a ``torch.save`` dictionary of tensors and plain values, read with ``weights_only=True``: loading one
+cannot run code. Its keys:
+
+========================  ======================================================================================
+``format_version``        `FORMAT_VERSION` of the writer
+``model``                 registry ``name``, complete ``arguments``, ``state`` (the state dict)
+``normalisers``           ``inputs`` and ``outputs``, each a state dict of `operators.data.GaussianNormaliser`
+``channels``              ``inputs`` and ``outputs``, each a list of name, units, description
+``dataset``               ``path``, ``spec`` (JSON text), ``grid`` trained on, ``sizes`` of its splits
+``config``                the run's configuration, plain YAML text
+``history``               one dictionary an epoch: losses, learning rate, seconds
+``training``              optimizer, scheduler and random states, to resume from; empty in ``best.pt``
+========================  ======================================================================================
+"""
+
+import inspect
+import io
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from datagen.files import write_atomically
+from operators.models import models
+
+FORMAT_VERSION = 1
+
+
+def complete_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's arguments with its defaults filled in, as plain values, so that later defaults do not change it.
+
+    Parameters
+    ----------
+    name : str
+        Registered name.
+    arguments : mapping
+        Those given. They must be accepted by the model.
+
+    Examples
+    --------
+    >>> given = {"n_modes": (4, 4), "in_channels": 1, "out_channels": 1, "hidden_channels": 8}
+    >>> complete_arguments("tfno", given)["rank"]
+    0.1
+    """
+    bound = inspect.signature(models[name]).bind(**arguments)
+    bound.apply_defaults()
+    complete: dict[str, Any] = {}
+    for key, value in bound.arguments.items():
+        if inspect.signature(models[name]).parameters[key].kind is inspect.Parameter.VAR_KEYWORD:
+            complete.update(value)
+        else:
+            complete[key] = value
+    return {key: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for key, v in complete.items()}
+
+
+def save_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically.
+
+    Parameters
+    ----------
+    path : path
+    content : mapping
+        The keys of the module's table, without ``format_version``.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format_version": FORMAT_VERSION, **content}, buffer)
+    write_atomically(Path(path), buffer.getvalue())
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Parameters
+    ----------
+    path : path
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, it is damaged, not a Southwell checkpoint, or of a later format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}; southwell-train leaves best.pt and last.pt in its out folder")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint: it is damaged, or holds more than tensors and plain values "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+    if not isinstance(content, dict) or "format_version" not in content:
+        raise ValueError(f"{path} is a torch file but not a Southwell checkpoint (it has no format_version)")
+    if content["format_version"] > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has checkpoint format {content['format_version']}; this version reads up to {FORMAT_VERSION}: "
+            "upgrade southwell"
+        )
+    return content
+
+
+def rebuild_model(content: Mapping[str, Any]) -> nn.Module:
+    """The trained model of a checkpoint, in evaluation mode.
+
+    Parameters
+    ----------
+    content : mapping
+        As `load_checkpoint` returns it.
+    """
+    entry = content["model"]
+    model: nn.Module = models.build(entry["name"], **entry["arguments"])
+    model.load_state_dict(entry["state"])
+    return model.eval()

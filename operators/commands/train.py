@@ -1,0 +1,32 @@
+"""``southwell-train``: train an operator on a dataset, or go on with its training.
+
+southwell-train dataset.path=data/darcy64 model=tfno model.rank=0.1 trainer.epochs=10 out=runs/tfno
+"""
+
+import signal
+from typing import Any
+
+from datagen.commands.cli import run
+from datagen.store import open_store
+from operators.trainer import train
+
+
+def train_command(config: dict[str, Any]) -> None:
+    """Plain configuration in, a run's folder out; see ``configs/train.yaml`` for the keys."""
+    result = train(config, open_store(config["dataset"]["path"]))
+    if not result.finished:
+        raise SystemExit(128 + signal.SIGTERM)
+    best = result.best
+    print(
+        f"{result.out}: best.pt is from epoch {int(best['epoch'])} of {len(result.history)}, "
+        f"validation relative L2 {100 * best['validation_relative_l2']:.2f} %"
+    )
+
+
+def main() -> None:
+    """Console entry point."""
+    run(train_command, "train")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@ from solvers import gallery
 from solvers.direct import Factorisation, direct
 from solvers.krylov.cg import cg
 from solvers.krylov.gmres import gmres
-from solvers.precondition import AMG, Jacobi, Preconditioner, preconditioners
+from solvers.precondition import AMG, Jacobi, Multigrid, Preconditioner, preconditioners
 from solvers.result import ConvergenceError, Result, Status
 from solvers.stencil import StencilOperator
 
@@ -13,6 +13,7 @@ __all__ = [
     "ConvergenceError",
     "Factorisation",
     "Jacobi",
+    "Multigrid",
     "Preconditioner",
     "Result",
     "Status",

@@ -1,0 +1,331 @@
+"""A hierarchy: a plan, and an arena filled with the operators, weights and line factors of one matrix."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from solvers.precondition.multigrid import cycle as c
+from solvers.precondition.multigrid.layout import BELOW, Offset
+from solvers.precondition.multigrid.schedule import Plan
+from solvers.precondition.multigrid.setup import factor_lines, galerkin, interpolate, setup_tables
+from solvers.stencil import StencilOperator
+
+# Eigenvalues of the coarsest operator below this, relative to the largest, are taken for zero: far above rounding of
+# the Galerkin products (1e-15), far below the smallest of a few dozen coupled points (1e-3) unless they float.
+_SINGULAR = 1e-10
+
+
+@dataclass
+class Hierarchy:
+    """Coefficients of all levels in one array, and the inverse of the coarsest operator.
+
+    Attributes
+    ----------
+    plan : Plan
+    arena : ndarray, shape (plan.arena_size,)
+        Coefficients first, then the workspace of the cycle, in the precision of the cycle.
+    inverse : ndarray, shape (n, n)
+        (Pseudo-)inverse of the coarsest operator.
+    scale : float
+        The arena holds `scale` times A, a power of two, lest single precision overflow.
+    """
+
+    plan: Plan
+    arena: np.ndarray
+    inverse: np.ndarray
+    scale: float
+
+    @classmethod
+    def of(cls, plan: Plan, arena: np.ndarray, inverse: np.ndarray, dtype: np.dtype) -> "Hierarchy":
+        """From coefficients in double precision; those are taken over where `dtype` is double too."""
+        if dtype == np.float64:
+            return cls(plan, arena, inverse, 1.0)
+        diagonal = _field(arena, plan.places[0]["diagonal"], plan.layouts[0].split_size)
+        scale = 2.0 ** -float(np.frexp(diagonal.max())[1])
+        single = np.zeros(plan.arena_size, dtype=dtype)
+        for places, end in zip(plan.places, plan.level_ends, strict=True):
+            start = places["diagonal"]
+            weights = places.get("weights", end)
+            np.multiply(arena[start:weights], scale, out=single[start:weights], casting="same_kind")
+            pivots = places.get("pivots", end)
+            single[weights:pivots] = arena[weights:pivots]
+            np.multiply(arena[pivots:end], 1 / scale, out=single[pivots:end], casting="same_kind")
+        return cls(plan, single, (inverse / scale).astype(dtype), scale)
+
+    def __post_init__(self) -> None:
+        widest = max(2 * layout.half_width for layout in self.plan.layouts)
+        workspace = np.zeros(max(widest, self.inverse.shape[0]), dtype=self.arena.dtype)
+        t = self.plan.tables
+        names = ("levels", "steps", "phases", "rows", "pairs", "colours", "transfers", "terms", "ghosts", "line_rows")
+        self._arguments = (
+            self.arena,
+            workspace,
+            *(t[name] for name in names),
+            self.inverse,
+            self.plan.coarsest_positions,
+        )
+
+    def apply(self, r: np.ndarray) -> np.ndarray:
+        """The cycle on ``A z = r`` from zero; flat fields of the finest grid in C order, `z` of the dtype of `r`."""
+        if len(self.plan.layouts) == 1:
+            return (self.inverse @ (r * self.scale)).astype(r.dtype)
+        factor = 1.0 if self.arena.dtype == r.dtype else _normalising(r)
+        z = np.empty_like(r)
+        c.run_cycle(*self._arguments, r, z, factor, self.scale / factor)
+        return z
+
+    def interpolation(self, level: int) -> sp.csr_array:
+        """Interpolation from level + 1 to level as a sparse matrix."""
+        return interpolation_matrix(self.plan, self.arena, level)
+
+
+def _normalising(r: np.ndarray) -> float:
+    """A power of two that brings `r` to a norm near one: squares and small parts then fit into single precision."""
+    square = float(np.dot(r, r))
+    if not 1e-280 < square < 1e280:
+        largest = float(np.max(np.abs(r), initial=0.0))
+        square = largest * largest if 1e-140 < largest < 1e140 else 0.0
+        if square == 0.0:
+            return 2.0 ** -float(np.frexp(largest)[1]) if 0.0 < largest < np.inf else 1.0
+    return 2.0 ** -float(np.frexp(square)[1] // 2)
+
+
+# -- Reading an arena -------------------------------------------------------------------------------------------------
+
+
+def _field(arena: np.ndarray, start: int, size: int) -> np.ndarray:
+    return arena[start : start + size]
+
+
+def operator_field(plan: Plan, arena: np.ndarray, level: int, offset: Offset) -> np.ndarray:
+    """Coefficients with which the points of a level take their neighbours at `offset`, shape of the level."""
+    layout, places = plan.layouts[level], plan.places[level]
+    if not any(offset):
+        return layout.join(_field(arena, places["diagonal"], layout.split_size))
+    opposite = tuple(-step for step in offset)
+    stored = offset if offset in layout.links else opposite
+    start = places["links"] + layout.links.index(stored) * layout.split_size
+    field = layout.join(_field(arena, start, layout.split_size))
+    # Half of the links are stored with the neighbour.
+    return field if stored == offset else np.roll(field, stored, axis=range(layout.dimensions))
+
+
+def operator_matrix(plan: Plan, arena: np.ndarray, level: int) -> np.ndarray:
+    """The operator of a (small) level as a dense matrix."""
+    layout = plan.layouts[level]
+    index = np.arange(layout.points).reshape(layout.shape)
+    matrix = np.zeros((layout.points, layout.points))
+    for offset in plan.stencil(level):
+        field = operator_field(plan, arena, level, offset)
+        neighbour = np.roll(index, [-step for step in offset], axis=range(layout.dimensions))
+        # On two periodic points the neighbours at -1 and +1 are one: the same entry gets both.
+        matrix[index.ravel(), neighbour.ravel()] += field.ravel()
+    return matrix
+
+
+def operator_stencil(hierarchy: Hierarchy, level: int, finest: StencilOperator) -> StencilOperator:
+    """The operator of a coarse level, with the boundary conditions of the finest one."""
+    plan = hierarchy.plan
+    kept = [axis for axis, size in enumerate(finest.grid_shape) if size > 1]
+    layout, stencil = plan.layouts[level], plan.stencil(level)
+    return StencilOperator(
+        stencil,
+        [operator_field(plan, hierarchy.arena, level, offset) / hierarchy.scale for offset in stencil],
+        layout.shape,
+        [finest.spacing[axis] * 2**level for axis in kept],
+        boundary=[finest.boundary[axis] for axis in kept],
+        centring=[finest.centring[axis] for axis in kept],
+    )
+
+
+def interpolation_matrix(plan: Plan, arena: np.ndarray, level: int) -> sp.csr_array:
+    """See `Hierarchy.interpolation`."""
+    fine, coarse = plan.layouts[level], plan.layouts[level + 1]
+    coarse_index = np.arange(coarse.points).reshape(coarse.shape)
+    place = np.indices(coarse.shape)
+    rows, columns, values = [], [], []
+    for u in [(0,) * fine.dimensions, *plan.weights]:
+        weight = np.ones(coarse.shape, dtype=arena.dtype)
+        if any(u):
+            start = plan.weight_place(level, u)
+            weight = _field(arena, start, coarse.natural_size).reshape(coarse.natural_shape)[coarse.inside]
+        used = weight != 0
+        points = []
+        for axis, step in enumerate(u):
+            point = 2 * place[axis] + step
+            if fine.periodic[axis]:
+                point = point % fine.shape[axis]
+            points.append(point[used])
+        rows.append(np.ravel_multi_index(points, fine.shape))
+        columns.append(coarse_index[used])
+        values.append(weight[used])
+    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+    return sp.csr_array(entries, shape=(fine.points, coarse.points))
+
+
+# -- Filling one ------------------------------------------------------------------------------------------------------
+
+
+def empty_arena(plan: Plan, whole: bool) -> np.ndarray:
+    """Coefficients of points that do not exist: a unit diagonal, no links, no weights. With the workspace if `whole`."""
+    arena = np.zeros(plan.arena_size if whole else plan.coefficient_size)
+    for layout, places in zip(plan.layouts, plan.places, strict=True):
+        _field(arena, places["diagonal"], layout.split_size)[:] = 1.0
+    return arena
+
+
+def fill_operator(
+    plan: Plan, arena: np.ndarray, level: int, diagonal: np.ndarray, links: dict[Offset, np.ndarray]
+) -> None:
+    """Write an operator, given by its diagonal and its forward links, into its level."""
+    layout, places = plan.layouts[level], plan.places[level]
+    layout.split(diagonal, _field(arena, places["diagonal"], layout.split_size))
+    for index, offset in enumerate(layout.links):
+        if offset in links:
+            start = places["links"] + index * layout.split_size
+            layout.split(links[offset], _field(arena, start, layout.split_size))
+    fill_operator_ghosts(plan, arena, level)
+
+
+def fill_operator_ghosts(plan: Plan, arena: np.ndarray, level: int) -> None:
+    """Copies around periodic axes."""
+    layout, places = plan.layouts[level], plan.places[level]
+    if any(layout.periodic):
+        for field in range(len(layout.links) + 1):
+            c.copy_ghosts(arena, places["diagonal"] + field * layout.split_size, layout.split_copies)
+
+
+def coarsen(plan: Plan, arena: np.ndarray, level: int) -> float:
+    """Interpolation to a level and the Galerkin operator of the next; returns the latter's smallest diagonal entry."""
+    fine, tables = plan.layouts[level], setup_tables(plan, level)
+    classes, *others = tables.interpolation
+    evens, odds = (fine.shape[-1] + 1) // 2, fine.shape[-1] // 2
+    batches = [classes]
+    if any(fine.periodic):
+        # Points between many coarse ones need the weights of those between fewer, across the seam too.
+        between = [int(parity).bit_count() + int(odd) for parity, odd in classes[:, :2]]
+        batches = [classes[np.array(between) == count] for count in range(1, fine.dimensions + 1)]
+    for batch in batches:
+        interpolate(arena, _rows(plan, level + 1), odds, evens, batch, *others)
+        fill_weight_ghosts(plan, arena, level)
+    return galerkin_operator(plan, arena, level)
+
+
+def galerkin_operator(plan: Plan, arena: np.ndarray, level: int) -> float:
+    """The operator of level + 1 from that of `level` and its weights; returns its smallest diagonal entry."""
+    coarse, tables = plan.layouts[level + 1], setup_tables(plan, level)
+    smallest = galerkin(arena, _rows(plan, level + 1), coarse.shape[-1], coarse.half_width, *tables.galerkin)
+    fill_operator_ghosts(plan, arena, level + 1)
+    return float(smallest)
+
+
+def factor(plan: Plan, arena: np.ndarray, level: int) -> None:
+    """Factors of the lines that the smoother of a level solves."""
+    layout, places = plan.layouts[level], plan.places[level]
+    for axis in plan.line_axes(level):
+        step = tuple(int(other == axis) for other in range(layout.dimensions))
+        link = places["links"] + layout.links.index(step) * layout.split_size
+        number = np.arange(layout.split_size).reshape(layout.split_shape)
+        position = np.empty(layout.shape, dtype=np.int64)
+        position[...] = layout.join(number.reshape(-1))
+        lines = np.moveaxis(position, axis, 0).reshape(layout.shape[axis], -1)
+        steps = lines[:, 0] - lines[0, 0]
+        factor_lines(arena, lines[0].copy(), places["diagonal"], link, places[f"pivots {axis}"], len(steps), steps)
+
+
+def fill_interpolation(plan: Plan, arena: np.ndarray, level: int, matrix: Any) -> None:
+    """Take the weights between level + 1 and `level` from a sparse matrix.
+
+    Raises
+    ------
+    ValueError
+        If it is no interpolation between these grids, as `Multigrid.from_levels` describes it.
+    """
+    fine, coarse = plan.layouts[level], plan.layouts[level + 1]
+    if np.shape(matrix) != (fine.points, coarse.points):
+        raise ValueError(
+            f"interpolations: between level {level + 1} and {level} expected shape {(fine.points, coarse.points)}, "
+            f"got {np.shape(matrix)}"
+        )
+    entries = sp.coo_array(matrix)
+    entries.sum_duplicates()
+    place = np.stack(np.unravel_index(entries.col, coarse.shape)).astype(np.int64)
+    u = np.stack(np.unravel_index(entries.row, fine.shape)) - 2 * place
+    for axis, size in enumerate(fine.shape):
+        if fine.periodic[axis]:
+            u[axis] = np.where(u[axis] > 1, u[axis] - size, u[axis])
+    outside = np.abs(u).max(axis=0) > 1
+    own = ~u.any(axis=0)
+    if (outside & (entries.data != 0)).any() or own.sum() != coarse.points or not np.all(entries.data[own] == 1):
+        raise ValueError(
+            f"interpolations: from level {level + 1} to {level}, each coarse point must keep its value (a weight of 1 at "
+            "the fine point of twice its index) and other points take theirs from coarse points next to them"
+        )
+    size = coarse.natural_size
+    for index, offset in enumerate(plan.weights):
+        field = _field(arena, plan.places[level]["weights"] + index * size, size).reshape(coarse.natural_shape)
+        here = (u == np.array(offset)[:, None]).all(axis=0) & ~outside
+        values = np.zeros(coarse.shape)
+        values[tuple(place[:, here])] = entries.data[here]
+        field[coarse.inside] = values
+        # Weights across the seam are taken over from the ghost beyond the last point, where the set-up leaves them.
+        for axis, around in enumerate(fine.periodic):
+            if around and offset[axis] == -1:
+                before = (slice(None),) * axis
+                first = BELOW if axis < fine.dimensions - 1 else 1
+                field[(*before, -1)] = field[(*before, first)]
+    fill_weight_ghosts(plan, arena, level)
+
+
+def fill_weight_ghosts(plan: Plan, arena: np.ndarray, level: int) -> None:
+    """Weights around periodic axes.
+
+    The last fine point of an even axis lies between the last coarse point and the first: its weight for the latter
+    was left in the ghost. On an odd axis the first and the last fine points are both coarse, and neighbours; seen from
+    either, the other lies where a fine point between two coarse ones would, and takes its correction unchanged.
+    """
+    fine, coarse = plan.layouts[level], plan.layouts[level + 1]
+    around = [axis for axis, wraps in enumerate(fine.periodic) if wraps]
+    if not around:
+        return
+    start, size = plan.places[level]["weights"], coarse.natural_size
+    fields = _field(arena, start, size * len(plan.weights)).reshape(-1, *coarse.natural_shape)
+    weights = {u: fields[index] for index, u in enumerate(plan.weights)}
+
+    def at(axis: int, index: int) -> tuple[slice | int, ...]:
+        """Coarse points with one index along an axis; -1 and the size are ghosts."""
+        return (slice(None),) * axis + (index + (BELOW if axis < fine.dimensions - 1 else 1),)
+
+    for axis in around:
+        for u, weight in weights.items():
+            if u[axis] == -1 and fine.shape[axis] % 2 == 0:
+                weight[at(axis, 0)] = weight[at(axis, coarse.shape[axis])]
+    for axis in around:
+        size = coarse.shape[axis]
+        seam = fine.shape[axis] % 2 == 1
+        for u, weight in weights.items():
+            weight[at(axis, -1)] = weight[at(axis, size - 1)]
+            weight[at(axis, size)] = weight[at(axis, 0)]
+            if seam and u[axis] != 0:
+                own = tuple(0 if other == axis else step for other, step in enumerate(u))
+                ghost, neighbour = (-1, size - 1) if u[axis] == 1 else (size, 0)
+                weight[at(axis, ghost)] = weights[own][at(axis, neighbour)] if any(own) else 1.0
+
+
+def coarsest_inverse(plan: Plan, arena: np.ndarray) -> tuple[np.ndarray, float]:
+    """(Pseudo-)inverse of the coarsest operator, and its smallest eigenvalue relative to the largest."""
+    matrix = operator_matrix(plan, arena, len(plan.layouts) - 1)
+    values, vectors = np.linalg.eigh(matrix)
+    largest = float(np.max(np.abs(values)))
+    floating = np.abs(values) <= _SINGULAR * largest
+    reciprocal = np.where(floating, 0.0, 1.0 / np.where(floating, 1.0, values))
+    smallest = 0.0 if floating.any() and values[0] > -_SINGULAR * largest else float(values[0]) / largest
+    return (vectors * reciprocal) @ vectors.T, smallest
+
+
+def _rows(plan: Plan, level: int) -> np.ndarray:
+    first = plan.tables["levels"][level, c.FIRST_ROW]
+    return plan.tables["rows"][first : first + len(plan.layouts[level].row_indices)]
+

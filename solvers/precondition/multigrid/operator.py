@@ -1,0 +1,160 @@
+"""What multigrid wants to know of a StencilOperator: its symmetric part, in real double precision, and which way it
+couples most strongly."""
+
+from dataclasses import dataclass
+from math import gcd
+
+import numpy as np
+from numba import njit
+
+from solvers.precondition.multigrid.layout import Offset, forward
+from solvers.stencil import StencilOperator
+
+# Along an axis that couples this many times more strongly than the weakest one, points alone no longer smooth.
+STRONG = 4.0
+# Lines are relaxed along an axis that is strong at more than this share of the points.
+SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class SymmetricStencil:
+    """The symmetric part of an operator, as a diagonal and one link of each pair of opposite ones.
+
+    Attributes
+    ----------
+    shape, periodic
+        Of the grid without axes of one point.
+    diagonal : ndarray, shape `shape`
+        1 outside the mask.
+    links : dict of offset -> ndarray, shape `shape`
+        Coefficient between a point and its neighbour at a forward offset.
+    symmetric : bool
+        Whether the operator is its own symmetric part, to rounding.
+    """
+
+    shape: tuple[int, ...]
+    periodic: tuple[bool, ...]
+    diagonal: np.ndarray
+    links: dict[Offset, np.ndarray]
+    symmetric: bool
+
+    @classmethod
+    def of(cls, A: StencilOperator) -> "SymmetricStencil":
+        """Take apart a StencilOperator.
+
+        Raises
+        ------
+        ValueError
+            If its stencil reaches further than one point, or its diagonal is not positive.
+        TypeError
+            If it is complex.
+        """
+        if A.dtype.kind == "c":
+            raise TypeError("A: multigrid works on real operators, got complex coefficients; use ILU or 'direct'")
+        far = [offset for offset in A.offsets if max(map(abs, offset)) > 1]
+        if far:
+            raise ValueError(
+                f"A: multigrid needs stencils that reach one point at most, got the offset {far[0]}; use AMG instead"
+            )
+        shape, periodic, coefficients = _without_flat_axes(A)
+        zero = (0,) * len(shape)
+        diagonal = coefficients.get(zero, np.zeros(shape))
+        if A.mask is not None:
+            diagonal = np.where(A.mask.reshape(shape), diagonal, 1.0)
+        largest = float(diagonal.max())
+        if not float(diagonal.min()) > 0:
+            where = tuple(int(i) for i in np.unravel_index(int(np.argmin(diagonal)), shape))
+            raise ValueError(
+                f"A: multigrid needs a positive diagonal, got {diagonal[where]:.3e} at grid point {where}; if A is "
+                "negative definite, solve -A x = -b; if it is indefinite, use 'direct'"
+            )
+        links, symmetric = {}, True
+        # Two assemblies of one entry differ by a few roundings of its largest contribution.
+        tolerance = 100 * float(np.finfo(A.dtype).eps) * largest
+        for offset in forward(tuple(coefficients)) or (tuple(int(k == 0) for k in range(len(shape))),):
+            opposite = tuple(-step for step in offset)
+            ahead = coefficients.get(offset, np.zeros(shape))
+            behind = coefficients.get(opposite, np.zeros(shape))
+            if any(periodic):
+                behind = np.roll(behind, opposite, axis=range(len(shape)))
+                difference = float(np.max(np.abs(ahead - behind)))
+                shift = 0
+            else:
+                strides = np.array(ahead.strides) // ahead.itemsize
+                shift = int(np.dot(offset, strides))
+                difference = _difference(ahead.reshape(-1), behind.reshape(-1), shift)
+            if difference > tolerance:
+                symmetric = False
+                ahead = ahead.copy()
+                _average(ahead.reshape(-1), behind.reshape(-1), shift)
+            links[offset] = ahead
+        return cls(shape, periodic, diagonal, links, symmetric)
+
+    def strong_axes(self) -> tuple[int, ...]:
+        """The axes along which the coupling is so much stronger than along others that lines must be relaxed."""
+        dimensions = len(self.shape)
+        steps = [tuple(int(other == axis) for other in range(dimensions)) for axis in range(dimensions)]
+        if dimensions == 1 or not all(step in self.links for step in steps):
+            return ()
+        points = self.diagonal.size
+        # A sample of points is enough; its stride shares no factor with a side, or it would miss columns.
+        stride = max(1, points // 20_000)
+        while any(gcd(stride, size) > 1 for size in self.shape) and stride > 1:
+            stride += 1
+        along = np.array([self.links[step].reshape(-1) for step in steps])
+        shifts = np.array(self.diagonal.strides) // self.diagonal.itemsize
+        strong = _strong_share(along, shifts, stride, STRONG)
+        return tuple(axis for axis in range(dimensions) if strong[axis] > SHARE and self.shape[axis] > 2)
+
+
+def _without_flat_axes(A: StencilOperator) -> tuple[tuple[int, ...], tuple[bool, ...], dict[Offset, np.ndarray]]:
+    """Shape, periodicity and coefficients without the axes of one point; around one, a point is its own neighbour."""
+    kept = [axis for axis, size in enumerate(A.grid_shape) if size > 1] or [0]
+    shape = tuple(A.grid_shape[axis] for axis in kept)
+    found: dict[Offset, np.ndarray] = {}
+    for offset, array in zip(A.offsets, A.coefficients, strict=True):
+        if len(kept) == A.coefficients.ndim - 1 and A.grid_shape[0] > 1:
+            found[offset] = np.asarray(array, dtype=np.float64)
+            continue
+        rest = tuple(offset[axis] if A.grid_shape[axis] > 1 else 0 for axis in kept)
+        values = np.asarray(array, dtype=np.float64).reshape(shape)
+        found[rest] = found[rest] + values if rest in found else values
+    return shape, tuple(A.periodic[axis] and A.grid_shape[axis] > 1 for axis in kept), found
+
+
+@njit(cache=True, nogil=True)
+def _difference(ahead, behind, shift):  # type: ignore[no-untyped-def]
+    """Largest difference between a coefficient and its mirror image."""
+    n = ahead.size
+    largest = 0.0
+    first, last = ahead[: n - shift], behind[shift:]
+    for i in range(n - shift):
+        largest = max(largest, abs(first[i] - last[i]))
+    return largest
+
+
+@njit(cache=True, nogil=True)
+def _average(ahead, behind, shift):  # type: ignore[no-untyped-def]
+    for i in range(ahead.size - shift):
+        ahead[i] = 0.5 * (ahead[i] + behind[i + shift])
+
+
+@njit(cache=True, nogil=True)
+def _strong_share(along, shifts, stride, strong):  # type: ignore[no-untyped-def]
+    """For each axis the share of points at which its coupling exceeds `strong` times the weakest axis's."""
+    dimensions, n = along.shape
+    counts = np.zeros(dimensions)
+    here = np.empty(dimensions)
+    seen = 0
+    for i in range(0, n, stride):
+        for axis in range(dimensions):
+            before = i - shifts[axis]
+            here[axis] = abs(along[axis, i]) + (abs(along[axis, before]) if before >= 0 else 0.0)
+        weakest = here.min()
+        if here.max() == 0:
+            continue
+        seen += 1
+        for axis in range(dimensions):
+            if here[axis] > strong * weakest:
+                counts[axis] += 1
+    return counts / max(seen, 1)

@@ -1,0 +1,329 @@
+r"""Set-up: interpolation that follows the operator, and Galerkin coarse operators, in any number of dimensions.
+
+A fine point lies between coarse points along the axes where its index is odd. Along the other axes its stencil is
+summed up (lumped); what remains is an equation in those odd directions alone,
+
+.. math:: \tilde a_0 e_i = -\sum_{q \ne 0} \tilde a_q e_{i+q}, \qquad
+          \tilde a_q = \sum_{o:\ o_a = q_a \text{ on the odd axes}} a_o ,
+
+whose neighbours lie on fewer odd axes and have their weights already (J. E. Dendy, Black box multigrid, J. Comput.
+Phys. 48 (1982) 366, equations 2.5 to 2.9 for two dimensions; P. M. de Zeeuw, J. Comput. Appl. Math. 33 (1990) 1). The
+fluxes across jumps of the coefficient are thus interpolated, not the values.
+
+Lumping takes :math:`e` to be constant across the other axes. That is right where A annihilates constants, but not
+next to a Dirichlet boundary, where :math:`e` falls to zero: there the far neighbours count
+:math:`1 + s / |t|` times, s the row sum and t the sum of the links to the far side of that axis, so that what is summed up is zero again (the linear function for Poisson). Without
+this the interpolation along a boundary is wrong from the first coarse level on, and the V(2,2)-cycle for Poisson
+contracts by 0.12 instead of 0.08. In corners and along edges, where links are missing on several sides, which row sum
+belongs to which side cannot be told, and nothing is done.
+
+The coarse operator is :math:`P^T A P` (A. Brandt, Math. Comp. 31 (1977); R. E. Alcouffe, A. Brandt, J. E. Dendy,
+J. W. Painter, SIAM J. Sci. Stat. Comput. 2 (1981) 430), computed row by row from a table of all products of three
+coefficients that make up an entry.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+from numba import njit
+
+from solvers.precondition.multigrid import cycle as c
+from solvers.precondition.multigrid.layout import Offset, forward, neighbours
+from solvers.precondition.multigrid.schedule import Plan
+
+# Row sums below this, relative to the diagonal, are rounding of a sum that is zero.
+_NO_ROW_SUM = 1e-13
+
+_compiled = njit(cache=True, nogil=True, fastmath={"contract"})
+
+
+@_compiled
+def _add(acc, a):  # type: ignore[no-untyped-def]
+    for k in range(acc.size):
+        acc[k] += a[k]
+
+
+@_compiled
+def _add_product(acc, a, b):  # type: ignore[no-untyped-def]
+    for k in range(acc.size):
+        acc[k] += a[k] * b[k]
+
+
+@_compiled
+def _lump_near_boundary(arena, at, row_sum, lumps, lump_terms, sides, side_terms, factor, found):  # type: ignore[no-untyped-def]
+    """Lumped coefficients of one point that has a row sum; False if it does not lack the links of just one lumped side.
+
+    ``at``: position of the point's row plus its place in it. ``sides``: per axis and side the terms of all links to
+    that side, and whether the axis is an odd one.
+    """
+    missing, far = 0, -1
+    for s in range(sides.shape[0]):
+        factor[s] = 1.0
+        total = 0.0
+        for t in range(sides[s, 0], sides[s, 1]):
+            total += arena[at + side_terms[t]]
+        if total == 0:
+            missing += 1
+            far = -1 if sides[s, 2] else s ^ 1
+    if missing != 1 or far < 0:
+        return False
+    total = 0.0
+    for t in range(sides[far, 0], sides[far, 1]):
+        total += arena[at + side_terms[t]]
+    if not total < 0:
+        return False
+    factor[far] = 1 - row_sum / total
+    for q in range(lumps.shape[0]):
+        found[q] = 0.0
+        for t in range(lumps[q, 0], lumps[q, 1]):
+            a = arena[at + lump_terms[t, 0]]
+            for column in range(1, lump_terms.shape[1]):
+                if lump_terms[t, column] >= 0:
+                    a *= factor[lump_terms[t, column]]
+            found[q] += a
+    return found[0] > 0
+
+
+@_compiled
+def interpolate(  # type: ignore[no-untyped-def]
+    arena, coarse_rows, odds, evens, classes, lumps, lump_terms, corners, corner_terms, sides, side_terms
+):
+    """Weights of all fine points of one level, class by class (which axes are odd), few odd axes first."""
+    buffers = np.empty((27, evens))
+    row_sum = np.empty(evens)
+    factor, found = np.empty(sides.shape[0]), np.empty(27)
+    for kind in range(classes.shape[0]):
+        parity = classes[kind, 0]
+        count = odds if classes[kind, 1] else evens
+        own_lumps = lumps[classes[kind, 2] : classes[kind, 3]]
+        own_sides = sides[classes[kind, 6] : classes[kind, 7]]
+        if count == 0:
+            continue
+        for r in range(coarse_rows.shape[0]):
+            if coarse_rows[r, c.ROW_ODD_EXISTS] & parity != parity:
+                continue
+            base, cell = coarse_rows[r, c.ROW_PARENT], coarse_rows[r, c.ROW_NATURAL]
+            total = row_sum[:count]
+            total[:] = 0
+            for q in range(own_lumps.shape[0]):
+                lump = buffers[q, :count]
+                lump[:] = 0
+                for t in range(own_lumps[q, 0], own_lumps[q, 1]):
+                    a = base + lump_terms[t, 0]
+                    _add(lump, arena[a : a + count])
+                _add(total, lump)
+            d = base + lump_terms[own_lumps[0, 0], 0]
+            diagonal = arena[d : d + count]
+            for k in range(count):
+                if abs(total[k]) > _NO_ROW_SUM * diagonal[k] and _lump_near_boundary(
+                    arena, base + k, total[k], own_lumps, lump_terms, own_sides, side_terms, factor, found
+                ):
+                    for q in range(own_lumps.shape[0]):
+                        buffers[q, k] = found[q]
+            # Positive links can cancel the sum; the diagonal alone is then the safe scale.
+            for k in range(count):
+                scale = buffers[0, k] if buffers[0, k] > _NO_ROW_SUM * diagonal[k] else diagonal[k]
+                total[k] = -1.0 / scale
+            for w in range(classes[kind, 4], classes[kind, 5]):
+                to = cell + corners[w, 0]
+                weight = arena[to : to + count]
+                weight[:] = 0
+                for t in range(corners[w, 1], corners[w, 2]):
+                    lump = buffers[corner_terms[t, 0], :count]
+                    if corner_terms[t, 1] < 0:
+                        _add(weight, lump)
+                    else:
+                        known = cell + corner_terms[t, 1]
+                        _add_product(weight, lump, arena[known : known + count])
+                for k in range(count):
+                    weight[k] *= total[k]
+
+
+@_compiled
+def galerkin(arena, coarse_rows, count, half, entries, groups, products):  # type: ignore[no-untyped-def]
+    """The coarse operator P'AP of one level; returns its smallest diagonal entry.
+
+    Where a coarse row is empty (all points outside the mask) the diagonal becomes 1, and is not counted.
+    """
+    buffer, acc = np.empty(count), np.empty(count)
+    smallest = np.inf
+    evens, odds = (count + 1) // 2, count // 2
+    for r in range(coarse_rows.shape[0]):
+        base, cell, to = coarse_rows[r, c.ROW_PARENT], coarse_rows[r, c.ROW_NATURAL], coarse_rows[r, c.ROW_SPLIT]
+        for e in range(entries.shape[0]):
+            acc[:] = 0
+            for g in range(entries[e, 1], entries[e, 2]):
+                weight = groups[g, 0]
+                part = acc
+                if weight >= 0:
+                    part = buffer
+                    part[:] = 0
+                for t in range(groups[g, 1], groups[g, 2]):
+                    a = base + products[t, 0]
+                    if products[t, 1] < 0:
+                        _add(part, arena[a : a + count])
+                    else:
+                        p = cell + products[t, 1]
+                        _add_product(part, arena[a : a + count], arena[p : p + count])
+                if weight >= 0:
+                    weight += cell
+                    _add_product(acc, arena[weight : weight + count], buffer)
+            if e == 0:
+                for k in range(count):
+                    if acc[k] == 0:
+                        acc[k] = 1
+                    else:
+                        smallest = min(smallest, acc[k])
+            out = entries[e, 0] + to + 1
+            for k in range(evens):
+                arena[out + k] = acc[2 * k]
+            for k in range(odds):
+                arena[out + half + k] = acc[2 * k + 1]
+    return smallest
+
+
+@_compiled
+def factor_lines(arena, layout, diagonal, link, pivots, lines, strides):  # type: ignore[no-untyped-def]
+    """Inverse pivots of the tridiagonal systems along one axis: 1 / (d_i - c_{i-1}^2 / pivot_{i-1}).
+
+    ``layout``: first points ``(n,)`` of the lines and ``lines`` the steps from one point to the next, relative.
+    """
+    for n in range(layout.size):
+        at = layout[n]
+        g = 1.0 / arena[diagonal + at]
+        arena[pivots + at] = g
+        for i in range(1, lines):
+            before = at
+            at = layout[n] + strides[i]
+            coupling = arena[link + before]
+            g = 1.0 / (arena[diagonal + at] - coupling * coupling * g)
+            arena[pivots + at] = g
+
+
+# -- Tables of the kernels ------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=16)
+def _galerkin_terms(offsets: tuple[Offset, ...]) -> list[tuple[Offset, list[tuple[Offset, list[tuple[Offset, Offset]]]]]]:
+    """For each coarse offset O: for each fine point u around I: the pairs (o, v) of A's offset and P's place.
+
+    The entry is ``sum_u P[2I+u, I] sum_o A[2I+u, 2I+u+o] P[2I+u+o, I+O]``, and 2I+u+o lies at v = u + o - 2 O from
+    the coarse point I+O.
+    """
+    around = neighbours(len(offsets[0]))
+    zero = (0,) * len(offsets[0])
+    found = []
+    for coarse in (zero, *forward(around)):
+        groups = []
+        for u in around:
+            pairs = []
+            for o in offsets:
+                v = tuple(i + step - 2 * big for i, step, big in zip(u, o, coarse, strict=True))
+                if max(map(abs, v)) <= 1:
+                    pairs.append((o, v))
+            if pairs:
+                groups.append((u, pairs))
+        found.append((coarse, groups))
+    return found
+
+
+@dataclass(frozen=True)
+class SetupTables:
+    """What the kernels above need for one level, in the order of their arguments."""
+
+    interpolation: tuple[np.ndarray, ...]
+    galerkin: tuple[np.ndarray, ...]
+
+
+@lru_cache(maxsize=64)
+def setup_tables(plan: Plan, number: int) -> SetupTables:
+    """Tables for interpolation from level `number` + 1 and the Galerkin operator there."""
+    return SetupTables(_interpolation_tables(plan, number), _galerkin_tables(plan, number))
+
+
+def _table(rows: list[tuple[int, ...]], columns: int) -> np.ndarray:
+    return np.array(rows, dtype=np.int64).reshape(-1, columns)
+
+
+def _interpolation_tables(plan: Plan, number: int) -> tuple[np.ndarray, ...]:
+    coarser, stencil, dimensions = plan.layouts[number + 1], plan.stencil(number), len(plan.shape)
+    classes: list[tuple[int, ...]] = []
+    lumps: list[tuple[int, ...]] = []
+    lump_terms: list[tuple[int, ...]] = []
+    corners: list[tuple[int, ...]] = []
+    corner_terms: list[tuple[int, ...]] = []
+    sides: list[tuple[int, ...]] = []
+    side_terms: list[int] = []
+    zero = (0,) * dimensions
+    for point in sorted(product((0, 1), repeat=dimensions), key=sum)[1:]:
+        odd = [axis for axis in range(dimensions) if point[axis]]
+        directions = list(product(*[(-1, 0, 1) if i else (0,) for i in point]))
+        directions.sort(key=lambda q: any(q))  # the centre first
+        first_lump, first_corner, first_side = len(lumps), len(corners), len(sides)
+        for q in directions:
+            first = len(lump_terms)
+            members = [o for o in stencil if all(o[axis] == q[axis] for axis in odd)]
+            members.sort(key=lambda o: any(o))  # the diagonal first
+            # With each term the sides (2 axis + side) of the lumped axes to which it leads.
+            lump_terms += [
+                (
+                    plan.coefficient_place(number, point, o),
+                    *(-1 if axis in odd or not o[axis] else 2 * axis + (o[axis] > 0) for axis in range(dimensions)),
+                )
+                for o in members
+            ]
+            lumps.append((first, len(lump_terms)))
+        for corner in product(*[(-1, 1) if i else (0,) for i in point]):
+            coarse = tuple((step + 1) // 2 if i else 0 for step, i in zip(corner, point, strict=True))
+            position = coarser.natural_position(coarse)
+            first = len(corner_terms)
+            for index, q in enumerate(directions):
+                if any(q) and all(step in (0, end) for step, end in zip(q, corner, strict=True)):
+                    rest = tuple(step - end for step, end in zip(q, corner, strict=True))
+                    known = plan.weight_place(number, rest) + position if rest != zero else -1
+                    corner_terms.append((index, known))
+            opposite = tuple(-step for step in corner)
+            corners.append((plan.weight_place(number, opposite) + position, first, len(corner_terms)))
+        for axis in range(dimensions):
+            for side in (-1, 1):
+                first = len(side_terms)
+                side_terms += [plan.coefficient_place(number, point, o) for o in stencil if o[axis] == side]
+                sides.append((first, len(side_terms), point[axis]))
+        parity = sum(i << axis for axis, i in enumerate(point[:-1]))
+        spans = (first_lump, len(lumps), first_corner, len(corners), first_side, len(sides))
+        classes.append((parity, point[-1], *spans))
+    return (
+        _table(classes, 8),
+        _table(lumps, 2),
+        _table(lump_terms, 1 + dimensions),
+        _table(corners, 3),
+        _table(corner_terms, 2),
+        _table(sides, 3),
+        np.array(side_terms, dtype=np.int64),
+    )
+
+
+def _galerkin_tables(plan: Plan, number: int) -> tuple[np.ndarray, ...]:
+    coarser = plan.layouts[number + 1]
+    places = plan.places[number + 1]
+    zero = (0,) * len(plan.shape)
+    coefficient = {
+        (u, o): plan.coefficient_place(number, u, o) for u in neighbours(len(zero)) for o in plan.stencil(number)
+    }
+    weight = {v: plan.weight_place(number, v) for v in plan.weights}
+    entries: list[tuple[int, ...]] = []
+    groups: list[tuple[int, ...]] = []
+    products: list[tuple[int, ...]] = []
+    for index, (coarse, terms) in enumerate(_galerkin_terms(tuple(plan.stencil(number)))):
+        position = coarser.natural_position(coarse)
+        first_group = len(groups)
+        for u, pairs in terms:
+            first = len(products)
+            for o, v in pairs:
+                products.append((coefficient[u, o], weight[v] + position if v != zero else -1))
+            groups.append((weight[u] + 1 if u != zero else -1, first, len(products)))
+        start = places["diagonal"] if index == 0 else places["links"] + (index - 1) * coarser.split_size
+        entries.append((start, first_group, len(groups)))
+    return _table(entries, 3), _table(groups, 3), _table(products, 2)

@@ -27,6 +27,8 @@ from numba import njit
     SLABS,
     ROWS_PER_SLAB,
     FIRST_ROW,
+    ROW_COUNT,
+    COARSE_ROWS_PER_SLAB,
     FIRST_PAIR,
     PAIR_COUNT,
     FIRST_TRANSFER,
@@ -34,9 +36,8 @@ from numba import njit
     GHOST_COUNT,
     FIRST_NATURAL_GHOST,
     NATURAL_GHOST_COUNT,
-    COARSE_SIZE,
     COLUMNS,
-) = range(23)
+) = range(24)
 
 # Columns of the row table.
 ROW_SPLIT, ROW_PARITY, ROW_NATURAL, ROW_CELL, ROW_PARENT, ROW_ODD_EXISTS, ROW_COLUMNS = range(7)
@@ -61,253 +62,299 @@ ROW_SPLIT, ROW_PARITY, ROW_NATURAL, ROW_CELL, ROW_PARENT, ROW_ODD_EXISTS, ROW_CO
     FILL_CORRECTION,
 ) = range(15)
 _compiled = njit(cache=True, nogil=True, fastmath={"contract"})
+_U = np.uint64
+
+
+# -- Inner loops: `n` numbers from position `out` of the arena on, or in the buffer `acc` ---------------------------------
 
 
 @_compiled
-def _subtract_pair(acc, a, x, b, y):  # type: ignore[no-untyped-def]
-    for k in range(acc.size):
-        acc[k] -= a[k] * x[k] + b[k] * y[k]
+def _begin(acc, n, arena, b, l, x, m, y):  # type: ignore[no-untyped-def]
+    """acc = b - l x - m y"""
+    b, l, x, m, y = _U(b), _U(l), _U(x), _U(m), _U(y)
+    for k in range(_U(n)):
+        acc[k] = arena[b + k] - arena[l + k] * arena[x + k] - arena[m + k] * arena[y + k]
 
 
 @_compiled
-def _subtract_product(acc, a, x):  # type: ignore[no-untyped-def]
-    for k in range(acc.size):
-        acc[k] -= a[k] * x[k]
+def _go_on(acc, n, arena, l, x, m, y):  # type: ignore[no-untyped-def]
+    """acc -= l x + m y"""
+    l, x, m, y = _U(l), _U(x), _U(m), _U(y)
+    for k in range(_U(n)):
+        acc[k] -= arena[l + k] * arena[x + k] + arena[m + k] * arena[y + k]
 
 
 @_compiled
-def _add_product(acc, a, x):  # type: ignore[no-untyped-def]
-    for k in range(acc.size):
-        acc[k] += a[k] * x[k]
+def _end(arena, out, acc, n, d, l, x, m, y):  # type: ignore[no-untyped-def]
+    """out = (acc - l x - m y) / d"""
+    out, d, l, x, m, y = _U(out), _U(d), _U(l), _U(x), _U(m), _U(y)
+    for k in range(_U(n)):
+        arena[out + k] = (acc[k] - arena[l + k] * arena[x + k] - arena[m + k] * arena[y + k]) / arena[d + k]
 
 
 @_compiled
-def _divide(out, a, d):  # type: ignore[no-untyped-def]
-    for k in range(out.size):
-        out[k] = a[k] / d[k]
+def _copy(acc, n, arena, b):  # type: ignore[no-untyped-def]
+    b = _U(b)
+    for k in range(_U(n)):
+        acc[k] = arena[b + k]
 
 
 @_compiled
-def _copy(out, a):  # type: ignore[no-untyped-def]
-    for k in range(out.size):
-        out[k] = a[k]
+def _put(arena, out, n, acc):  # type: ignore[no-untyped-def]
+    out = _U(out)
+    for k in range(_U(n)):
+        arena[out + k] = acc[k]
 
 
 @_compiled
-def _load(out, natural, scale):  # type: ignore[no-untyped-def]
-    """Every other point of a natural row: out[k] = scale * natural[2 k]."""
-    for k in range(out.size):
-        out[k] = scale * natural[2 * k]
+def _divide(arena, out, n, a, d):  # type: ignore[no-untyped-def]
+    out, a, d = _U(out), _U(a), _U(d)
+    for k in range(_U(n)):
+        arena[out + k] = arena[a + k] / arena[d + k]
 
 
 @_compiled
-def _store(natural, a, scale):  # type: ignore[no-untyped-def]
-    """natural[2 k] = scale * a[k]"""
-    for k in range(a.size):
-        natural[2 * k] = scale * a[k]
+def _add(arena, out, n, a):  # type: ignore[no-untyped-def]
+    out, a = _U(out), _U(a)
+    for k in range(_U(n)):
+        arena[out + k] += arena[a + k]
+
+
+@_compiled
+def _accumulate(acc, n, arena, a, x):  # type: ignore[no-untyped-def]
+    """acc += a x"""
+    a, x = _U(a), _U(x)
+    for k in range(_U(n)):
+        acc[k] += arena[a + k] * arena[x + k]
+
+
+@_compiled
+def _read(arena, out, n, natural, start, scale):  # type: ignore[no-untyped-def]
+    """Every other point of a natural row: out[k] = scale * natural[start + 2 k]."""
+    out, start = _U(out), _U(start)
+    for k in range(_U(n)):
+        arena[out + k] = scale * natural[start + k + k]
+
+
+@_compiled
+def _write(natural, start, arena, a, n, scale):  # type: ignore[no-untyped-def]
+    """natural[start + 2 k] = scale * a[k]"""
+    a, start = _U(a), _U(start)
+    for k in range(_U(n)):
+        natural[start + k + k] = scale * arena[a + k]
 
 
 @_compiled
 def copy_ghosts(arena, start, copies):  # type: ignore[no-untyped-def]
-    for c in range(copies.shape[0]):
-        to, origin = start + copies[c, 0], start + copies[c, 1]
-        for k in range(copies[c, 2]):
+    """Fill the ghosts of a field by a table of (to, from, count)."""
+    for i in range(copies.shape[0]):
+        to, origin = start + copies[i, 0], start + copies[i, 1]
+        for k in range(copies[i, 2]):
             arena[to + k] = arena[origin + k]
 
 
-@_compiled
-def _off_diagonal(arena, acc, level, pairs, at, odd, count, skip):  # type: ignore[no-untyped-def]
-    """acc -= the sum over all neighbours of coefficient times iterate; the pair `skip` is left out."""
-    first = level[FIRST_PAIR]
-    for j in range(level[PAIR_COUNT]):
-        if j == skip:
-            continue
-        link = level[LINKS] + j * level[SPLIT_SIZE] + at
-        ahead, behind = pairs[first + j, 2 * odd], pairs[first + j, 2 * odd + 1]
-        x = level[ITERATE] + at
-        _subtract_pair(
-            acc,
-            arena[link : link + count],
-            arena[x + ahead : x + ahead + count],
-            arena[link + behind : link + behind + count],
-            arena[x + behind : x + behind + count],
-        )
+# -- Phases over the rows [first, last) of a slab ------------------------------------------------------------------------
 
 
 @_compiled
-def _relax(arena, acc, level, pairs, at, odd, count):  # type: ignore[no-untyped-def]
-    """Solve the equations of one colour in one row for its own unknowns."""
-    b, d, x = level[RIGHT_SIDE] + at, level[DIAGONAL] + at, level[ITERATE] + at
-    acc = acc[:count]
-    _copy(acc, arena[b : b + count])
-    _off_diagonal(arena, acc, level, pairs, at, odd, count, -1)
-    _divide(arena[x : x + count], acc, arena[d : d + count])
+def _relax(arena, acc, level, pairs, rows, active, first, last):  # type: ignore[no-untyped-def]
+    """Solve the equations of one colour for its own unknowns."""
+    x0, b0, d0, l0 = level[ITERATE], level[RIGHT_SIDE], level[DIAGONAL], level[LINKS]
+    size, half, p0, count = level[SPLIT_SIZE], level[HALF_WIDTH], level[FIRST_PAIR], level[PAIR_COUNT]
+    for i in range(first, last):
+        here = active[rows[i, ROW_PARITY]]
+        for odd in range(2):
+            if not (here >> odd) & 1:
+                continue
+            n = level[ODDS] if odd else level[EVENS]
+            at = rows[i, ROW_SPLIT] + odd * half + 1
+            if count == 1:
+                _copy(acc, n, arena, b0 + at)
+            for j in range(count):
+                link, x = l0 + j * size + at, x0 + at
+                ahead, behind = pairs[p0 + j, 2 * odd], pairs[p0 + j, 2 * odd + 1]
+                if j == count - 1:
+                    _end(arena, x, acc, n, d0 + at, link, x + ahead, link + behind, x + behind)
+                elif j == 0:
+                    _begin(acc, n, arena, b0 + at, link, x + ahead, link + behind, x + behind)
+                else:
+                    _go_on(acc, n, arena, link, x + ahead, link + behind, x + behind)
 
 
 @_compiled
-def _residual(arena, acc, level, pairs, at, odd, count):  # type: ignore[no-untyped-def]
-    b, d, x, r = level[RIGHT_SIDE] + at, level[DIAGONAL] + at, level[ITERATE] + at, level[RESIDUAL] + at
-    acc = acc[:count]
-    _copy(acc, arena[b : b + count])
-    _off_diagonal(arena, acc, level, pairs, at, odd, count, -1)
-    _subtract_product(acc, arena[d : d + count], arena[x : x + count])
-    _copy(arena[r : r + count], acc)
+def _subtract(arena, acc, level, pairs, rows, active, first, last):  # type: ignore[no-untyped-def]
+    """Residuals."""
+    x0, b0, d0, l0, r0 = level[ITERATE], level[RIGHT_SIDE], level[DIAGONAL], level[LINKS], level[RESIDUAL]
+    size, half, p0, count = level[SPLIT_SIZE], level[HALF_WIDTH], level[FIRST_PAIR], level[PAIR_COUNT]
+    for i in range(first, last):
+        here = active[rows[i, ROW_PARITY]]
+        for odd in range(2):
+            if not (here >> odd) & 1:
+                continue
+            n = level[ODDS] if odd else level[EVENS]
+            at = rows[i, ROW_SPLIT] + odd * half + 1
+            x, r, d, b = _U(x0 + at), _U(r0 + at), _U(d0 + at), _U(b0 + at)
+            for k in range(_U(n)):
+                acc[k] = arena[b + k] - arena[d + k] * arena[x + k]
+            _couple(acc, n, arena, x0 + at, l0 + at, size, pairs, p0, count, odd, -1)
+            _put(arena, r, n, acc)
 
 
 @_compiled
-def _restrict(arena, level, coarse, row, transfers, terms):  # type: ignore[no-untyped-def]
-    """Row of the coarse right-hand side: the transposed interpolation of the residual."""
-    count = level[EVENS]
-    to = coarse[CORRECTION] + row[ROW_NATURAL] + 1
-    origin = level[RESIDUAL] + row[ROW_PARENT]
-    out = arena[to : to + count]
-    first, last = transfers[level[FIRST_TRANSFER], 0], transfers[level[FIRST_TRANSFER], 1]
-    if transfers[level[FIRST_TRANSFER], 2]:
-        _copy(out, arena[origin + 1 : origin + 1 + count])
-    else:
-        out[:] = 0
-    for t in range(first, last):
-        weight, r = terms[t, 0] + row[ROW_NATURAL], origin + terms[t, 1]
-        _add_product(out, arena[weight : weight + count], arena[r : r + count])
+def _couple(acc, n, arena, x, link, size, pairs, p0, count, odd, skip):  # type: ignore[no-untyped-def]
+    """acc -= what all neighbours contribute; the pair `skip` is left out."""
+    for j in range(count):
+        if j != skip:
+            l = link + j * size
+            ahead, behind = pairs[p0 + j, 2 * odd], pairs[p0 + j, 2 * odd + 1]
+            _go_on(acc, n, arena, l, x + ahead, l + behind, x + behind)
 
 
 @_compiled
-def _prolong(arena, level, coarse, row, odd, at, count, transfers, terms):  # type: ignore[no-untyped-def]
-    """Add the interpolated coarse correction to one row, even or odd points."""
-    which = level[FIRST_TRANSFER] + 1 + 2 * row[ROW_PARITY] + odd
-    x = level[ITERATE] + at
-    out = arena[x : x + count]
-    e = coarse[CORRECTION] + row[ROW_CELL]
-    if row[ROW_PARITY] == 0 and odd == 0:
-        e += 1
-        for k in range(count):
-            out[k] += arena[e + k]
-        return
-    for t in range(transfers[which, 0], transfers[which, 1]):
-        weight, correction = terms[t, 0] + row[ROW_CELL], e + terms[t, 1]
-        _add_product(out, arena[weight : weight + count], arena[correction : correction + count])
+def _restrict(arena, acc, level, coarse, rows, transfers, terms, first, last):  # type: ignore[no-untyped-def]
+    """Rows of the coarse right-hand side: the transposed interpolation of the residual."""
+    n, r0, e0, own = level[EVENS], level[RESIDUAL], coarse[CORRECTION], level[FIRST_TRANSFER]
+    for i in range(first, last):
+        natural, r = rows[i, ROW_NATURAL], r0 + rows[i, ROW_PARENT]
+        if transfers[own, 2]:
+            _copy(acc, n, arena, r + 1)
+        else:
+            acc[:n] = 0
+        for t in range(transfers[own, 0], transfers[own, 1]):
+            _accumulate(acc, n, arena, terms[t, 0] + natural, r + terms[t, 1])
+        _put(arena, e0 + natural + 1, n, acc)
 
 
 @_compiled
-def _lines_within_row(arena, acc, level, pairs, pivots, link, row):  # type: ignore[no-untyped-def]
+def _prolong(arena, acc, level, coarse, rows, transfers, terms, active, first, last):  # type: ignore[no-untyped-def]
+    """Add the interpolated coarse correction."""
+    x0, e0, half = level[ITERATE], coarse[CORRECTION], level[HALF_WIDTH]
+    for i in range(first, last):
+        parity, cell = rows[i, ROW_PARITY], rows[i, ROW_CELL]
+        for odd in range(2):
+            if not (active[parity] >> odd) & 1:
+                continue
+            n = level[ODDS] if odd else level[EVENS]
+            x = x0 + rows[i, ROW_SPLIT] + odd * half + 1
+            if parity == 0 and odd == 0:
+                _add(arena, x, n, e0 + cell + 1)
+                continue
+            own = level[FIRST_TRANSFER] + 1 + 2 * parity + odd
+            _copy(acc, n, arena, x)
+            for t in range(transfers[own, 0], transfers[own, 1]):
+                _accumulate(acc, n, arena, terms[t, 0] + cell, e0 + cell + terms[t, 1])
+            _put(arena, x, n, acc)
+
+
+@_compiled
+def _divide_rows(arena, level, rows, active, first, last):  # type: ignore[no-untyped-def]
+    """The first colour from a zero iterate: the right-hand side over the diagonal."""
+    for i in range(first, last):
+        here = active[rows[i, ROW_PARITY]]
+        for odd in range(2):
+            if (here >> odd) & 1:
+                at = rows[i, ROW_SPLIT] + odd * level[HALF_WIDTH] + 1
+                n = level[ODDS] if odd else level[EVENS]
+                _divide(arena, level[ITERATE] + at, n, level[RIGHT_SIDE] + at, level[DIAGONAL] + at)
+
+
+@_compiled
+def _read_rows(arena, level, rows, natural, start, scale, first, last):  # type: ignore[no-untyped-def]
+    """The right-hand side from a natural field."""
+    b0, half = level[RIGHT_SIDE] + 1, level[HALF_WIDTH]
+    for i in range(first, last):
+        b, origin = b0 + rows[i, ROW_SPLIT], start + rows[i, ROW_NATURAL]
+        _read(arena, b, level[EVENS], natural, origin, scale)
+        _read(arena, b + half, level[ODDS], natural, origin + 1, scale)
+
+
+@_compiled
+def _write_rows(arena, level, rows, natural, start, scale, first, last):  # type: ignore[no-untyped-def]
+    """The iterate to a natural field."""
+    x0, half = level[ITERATE] + 1, level[HALF_WIDTH]
+    for i in range(first, last):
+        x, to = x0 + rows[i, ROW_SPLIT], start + rows[i, ROW_NATURAL]
+        _write(natural, to, arena, x, level[EVENS], scale)
+        _write(natural, to + 1, arena, x + half, level[ODDS], scale)
+
+
+# -- Lines -----------------------------------------------------------------------------------------------------------
+
+
+@_compiled
+def _line_within_row(arena, acc, level, pairs, pivots, link, row):  # type: ignore[no-untyped-def]
     """Solve the tridiagonal system that one row of the last axis is, its neighbour rows given."""
-    half = level[HALF_WIDTH]
+    half, size = level[HALF_WIDTH], level[SPLIT_SIZE]
     x = level[ITERATE] + row + 1
     for odd in range(2):
-        count = level[ODDS] if odd else level[EVENS]
+        n = level[ODDS] if odd else level[EVENS]
         at = row + odd * half + 1
-        b = level[RIGHT_SIDE] + at
-        part = acc[odd * half : odd * half + count]
-        _copy(part, arena[b : b + count])
-        _off_diagonal(arena, part, level, pairs, at, odd, count, link)
-    size = level[EVENS] + level[ODDS]
-    c = level[LINKS] + link * level[SPLIT_SIZE] + row + 1
-    g = pivots + row + 1
-    # Forward: y_i = acc_i - (c_{i-1} / pivot_{i-1}) y_{i-1}. Point i of the row lies in slot i // 2 of its half.
+        part = acc[odd * half :]
+        _copy(part, n, arena, level[RIGHT_SIDE] + at)
+        first, count = level[FIRST_PAIR], level[PAIR_COUNT]
+        _couple(part, n, arena, level[ITERATE] + at, level[LINKS] + at, size, pairs, first, count, odd, link)
+    points = level[EVENS] + level[ODDS]
+    coupling, pivot = level[LINKS] + link * size + row + 1, pivots + row + 1
+    # Point i of the row lies in slot i // 2 of its half.
     y = acc[0]
-    for i in range(1, size):
+    for i in range(1, points):
         here, before = (i % 2) * half + i // 2, ((i - 1) % 2) * half + (i - 1) // 2
-        y = acc[here] - arena[c + before] * arena[g + before] * y
+        y = acc[here] - arena[coupling + before] * arena[pivot + before] * y
         acc[here] = y
-    last = ((size - 1) % 2) * half + (size - 1) // 2
-    z = acc[last] * arena[g + last]
+    last = ((points - 1) % 2) * half + (points - 1) // 2
+    z = acc[last] * arena[pivot + last]
     arena[x + last] = z
-    for i in range(size - 2, -1, -1):
+    for i in range(points - 2, -1, -1):
         here = (i % 2) * half + i // 2
-        z = arena[g + here] * (acc[here] - arena[c + here] * z)
+        z = arena[pivot + here] * (acc[here] - arena[coupling + here] * z)
         arena[x + here] = z
 
 
 @_compiled
 def _lines_across_rows(arena, acc, level, pairs, pivots, link, stride, length, row, odd):  # type: ignore[no-untyped-def]
     """Solve the tridiagonal systems along an outer axis that start at the points of one row, all at once."""
-    half = level[HALF_WIDTH]
-    count = level[ODDS] if odd else level[EVENS]
-    first = row + odd * half + 1
-    c = level[LINKS] + link * level[SPLIT_SIZE]
-    acc = acc[:count]
+    n = level[ODDS] if odd else level[EVENS]
+    first = row + odd * level[HALF_WIDTH] + 1
+    size = level[SPLIT_SIZE]
+    coupling = level[LINKS] + link * size
     for i in range(length):
         at = first + i * stride
-        b, x = level[RIGHT_SIDE] + at, level[ITERATE] + at
-        _copy(acc, arena[b : b + count])
-        _off_diagonal(arena, acc, level, pairs, at, odd, count, link)
+        x, p0, count = level[ITERATE] + at, level[FIRST_PAIR], level[PAIR_COUNT]
+        _copy(acc, n, arena, level[RIGHT_SIDE] + at)
+        _couple(acc, n, arena, x, level[LINKS] + at, size, pairs, p0, count, odd, link)
         if i > 0:
-            for k in range(count):
-                acc[k] -= arena[c + at - stride + k] * arena[pivots + at - stride + k] * arena[x - stride + k]
-        _copy(arena[x : x + count], acc)
+            c, p, y = _U(coupling + at - stride), _U(pivots + at - stride), _U(x - stride)
+            for k in range(_U(n)):
+                acc[k] -= arena[c + k] * arena[p + k] * arena[y + k]
+        _put(arena, x, n, acc)
     for i in range(length - 1, -1, -1):
         at = first + i * stride
-        x = level[ITERATE] + at
-        if i < length - 1:
-            for k in range(count):
-                acc[k] = arena[x + k] - arena[c + at + k] * arena[x + stride + k]
+        x, c, p, y = _U(level[ITERATE] + at), _U(coupling + at), _U(pivots + at), _U(level[ITERATE] + at + stride)
+        if i == length - 1:
+            for k in range(_U(n)):
+                arena[x + k] *= arena[p + k]
         else:
-            _copy(acc, arena[x : x + count])
-        for k in range(count):
-            arena[x + k] = acc[k] * arena[pivots + at + k]
+            for k in range(_U(n)):
+                arena[x + k] = arena[p + k] * (arena[x + k] - arena[c + k] * arena[y + k])
 
 
 @_compiled
 def _relax_lines(arena, acc, level, pairs, phase, rows, line_rows, colours):  # type: ignore[no-untyped-def]
     """One colour of lines, all of them. Phase: kind, colour, delay, pivots, link, stride, length, first row, rows."""
-    kind, colour, pivots, link = phase[0], phase[1], phase[3], phase[4]
+    pivots, link = phase[3], phase[4]
     for k in range(phase[8]):
-        row = rows[level[FIRST_ROW] + line_rows[phase[7] + k]]
-        active = colours[colour, row[ROW_PARITY]]
-        if kind == LINES_WITHIN_ROWS:
+        i = level[FIRST_ROW] + line_rows[phase[7] + k]
+        row, active = rows[i, ROW_SPLIT], colours[phase[1], rows[i, ROW_PARITY]]
+        if phase[0] == LINES_WITHIN_ROWS:
             if active:
-                _lines_within_row(arena, acc, level, pairs, pivots, link, row[ROW_SPLIT])
+                _line_within_row(arena, acc, level, pairs, pivots, link, row)
             continue
         for odd in range(2):
             if (active >> odd) & 1:
-                stride, length = phase[5], phase[6]
-                _lines_across_rows(arena, acc, level, pairs, pivots, link, stride, length, row[ROW_SPLIT], odd)
+                _lines_across_rows(arena, acc, level, pairs, pivots, link, phase[5], phase[6], row, odd)
 
 
-@_compiled
-def _run_slab(  # type: ignore[no-untyped-def]
-    arena, acc, level, coarse, kind, colour, slab, rows, pairs, colours, transfers, terms, source, target, scale
-):
-    """One phase over the rows of one slab."""
-    per_slab, half = level[ROWS_PER_SLAB], level[HALF_WIDTH]
-    if kind == RESTRICT:
-        # Coarse slab I needs the residual of the slabs 2 I - 1, 2 I and 2 I + 1.
-        if slab % 2 == 1 or slab == level[SLABS] - 1:
-            for k in range(coarse[ROWS_PER_SLAB]):
-                row = rows[coarse[FIRST_ROW] + (slab // 2) * coarse[ROWS_PER_SLAB] + k]
-                _restrict(arena, level, coarse, row, transfers, terms)
-        return
-    for k in range(per_slab):
-        row = rows[level[FIRST_ROW] + slab * per_slab + k]
-        base, natural = row[ROW_SPLIT], row[ROW_NATURAL]
-        if kind == CLEAR:
-            x = level[ITERATE] + base
-            arena[x : x + 2 * half] = 0
-            continue
-        active = colours[colour, row[ROW_PARITY]]
-        for odd in range(2):
-            if not (active >> odd) & 1:
-                continue
-            count = level[ODDS] if odd else level[EVENS]
-            at = base + odd * half + 1
-            b, d, x = level[RIGHT_SIDE] + at, level[DIAGONAL] + at, level[ITERATE] + at
-            e = level[CORRECTION] + natural + 1 + odd
-            if kind == RELAX:
-                _relax(arena, acc, level, pairs, at, odd, count)
-            elif kind == SUBTRACT:
-                _residual(arena, acc, level, pairs, at, odd, count)
-            elif kind == DIVIDE:
-                _divide(arena[x : x + count], arena[b : b + count], arena[d : d + count])
-            elif kind == PROLONG:
-                _prolong(arena, level, coarse, row, odd, at, count, transfers, terms)
-            elif kind == LOAD_INPUT:
-                _load(arena[b : b + count], source[natural + odd :], scale)
-            elif kind == STORE_OUTPUT:
-                _store(target[natural + odd :], arena[x : x + count], scale)
-            elif kind == LOAD:
-                _load(arena[b : b + count], arena[e:], 1)
-            elif kind == STORE:
-                _store(arena[e:], arena[x : x + count], 1)
+# -- The whole -------------------------------------------------------------------------------------------------------
 
 
 @_compiled
@@ -329,42 +376,54 @@ def _run_phases(  # type: ignore[no-untyped-def]
     scale_in,
     scale_out,
 ):
-    slabs = level[SLABS]
+    slabs, per_slab = level[SLABS], level[ROWS_PER_SLAB]
+    first_row, end_row = level[FIRST_ROW], level[FIRST_ROW] + level[ROW_COUNT]
+    one = arena.dtype.type(1)
     for time in range(slabs + phases[phases.shape[0] - 1, 2]):
         for p in range(phases.shape[0]):
             kind, slab = phases[p, 0], time - phases[p, 2]
             if slab < 0 or slab >= slabs:
                 continue
-            if kind < LINES_WITHIN_ROWS:
-                scale = scale_in if kind == LOAD_INPUT else scale_out
-                _run_slab(
-                    arena,
-                    acc,
-                    level,
-                    coarse,
-                    kind,
-                    phases[p, 1],
-                    slab,
-                    rows,
-                    pairs,
-                    colours,
-                    transfers,
-                    terms,
-                    source,
-                    target,
-                    scale,
-                )
+            active = colours[phases[p, 1]]
+            first = first_row + slab * per_slab
+            last = min(first + per_slab, end_row)
+            if kind == RELAX:
+                _relax(arena, acc, level, pairs, rows, active, first, last)
+            elif kind == SUBTRACT:
+                _subtract(arena, acc, level, pairs, rows, active, first, last)
+            elif kind == DIVIDE:
+                _divide_rows(arena, level, rows, active, first, last)
+            elif kind == RESTRICT:
+                # A slab is an even number of indices: coarse slab I needs the residuals up to 2 I + 1.
+                own = coarse[FIRST_ROW] + slab * level[COARSE_ROWS_PER_SLAB]
+                end = min(own + level[COARSE_ROWS_PER_SLAB], coarse[FIRST_ROW] + coarse[ROW_COUNT])
+                _restrict(arena, acc, level, coarse, rows, transfers, terms, own, end)
+            elif kind == PROLONG:
+                _prolong(arena, acc, level, coarse, rows, transfers, terms, active, first, last)
+            elif kind == LOAD_INPUT:
+                _read_rows(arena, level, rows, source, 0, scale_in, first, last)
+            elif kind == STORE_OUTPUT:
+                _write_rows(arena, level, rows, target, 0, scale_out, first, last)
+            elif kind == LOAD:
+                _read_rows(arena, level, rows, arena, level[CORRECTION] + 1, one, first, last)
+            elif kind == STORE:
+                _write_rows(arena, level, rows, arena, level[CORRECTION] + 1, one, first, last)
+            elif kind == CLEAR:
+                x = level[ITERATE]
+                width = 2 * level[HALF_WIDTH]
+                for i in range(first, last):
+                    arena[x + rows[i, ROW_SPLIT] : x + rows[i, ROW_SPLIT] + width] = 0
             elif slab > 0:
                 continue  # what follows is done for all slabs at once
             elif kind == LINES_WITHIN_ROWS or kind == LINES_ACROSS_ROWS:
                 _relax_lines(arena, acc, level, pairs, phases[p], rows, line_rows, colours)
             elif kind == FILL_CORRECTION:
-                first = coarse[FIRST_NATURAL_GHOST]
-                copy_ghosts(arena, coarse[CORRECTION], ghosts[first : first + coarse[NATURAL_GHOST_COUNT]])
+                g = coarse[FIRST_NATURAL_GHOST]
+                copy_ghosts(arena, coarse[CORRECTION], ghosts[g : g + coarse[NATURAL_GHOST_COUNT]])
             else:
-                first = level[FIRST_GHOST]
-                start = level[ITERATE] if kind == FILL_ITERATE else level[RESIDUAL]
-                copy_ghosts(arena, start, ghosts[first : first + level[GHOST_COUNT]])
+                g = level[FIRST_GHOST]
+                field = level[ITERATE] if kind == FILL_ITERATE else level[RESIDUAL]
+                copy_ghosts(arena, field, ghosts[g : g + level[GHOST_COUNT]])
 
 
 @_compiled

@@ -3,6 +3,7 @@ r"""What a cycle does, in tables: made once for each shape of grid and kind of c
 The names of the tables' columns are those of `cycle`, which runs them.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -20,6 +21,7 @@ COLOURS = "colours"
 Smoother = str | tuple[int, ...]
 
 EVERYWHERE = 0  # row of the colour table: all points
+_SLAB_POINTS = 4096
 
 
 @dataclass(frozen=True)
@@ -219,9 +221,7 @@ class Plan:
             level[c.DIAGONAL], level[c.LINKS] = places["diagonal"], places["links"]
             level[c.SPLIT_SIZE], level[c.HALF_WIDTH] = layout.split_size, layout.half_width
             level[c.EVENS], level[c.ODDS] = (layout.shape[-1] + 1) // 2, layout.shape[-1] // 2
-            level[c.SLABS] = layout.shape[0] if dimensions > 1 else 1
-            level[c.ROWS_PER_SLAB] = len(layout.row_indices) // level[c.SLABS]
-            level[c.FIRST_ROW] = sum(map(len, rows))
+            level[c.FIRST_ROW], level[c.ROW_COUNT] = sum(map(len, rows)), len(layout.row_indices)
             rows.append(self._rows(number))
             level[c.FIRST_PAIR], level[c.PAIR_COUNT] = len(pairs), len(layout.links)
             pairs += self._pairs(layout)
@@ -232,6 +232,12 @@ class Plan:
             ghosts.append(layout.natural_copies)
             if number + 1 == depth:
                 continue
+            # The coarse rows of a slab are its own, half as many along the first axis.
+            thickness, slabs = _slabs(layout)
+            level[c.SLABS] = slabs
+            level[c.ROWS_PER_SLAB] = thickness * math.prod(layout.shape[1:-1])
+            coarse_per_slab = thickness // 2 * math.prod(self.layouts[number + 1].shape[1:-1])
+            level[c.COARSE_ROWS_PER_SLAB] = coarse_per_slab
             own = colours_of(self.smoothers[number], dimensions)
             exact = self._exact(number, own)
             relaxed = own[-1].active if exact else (0,) * len(own[-1].active)
@@ -398,7 +404,7 @@ class Plan:
             "up": [*interpolate, *sweeps(self.postsweeps, colours[::-1]), store],
         }
         spans = {}
-        slabs = layout.shape[0] if layout.dimensions > 1 else 1
+        _, slabs = _slabs(layout)
         for name, listed in lists.items():
             first, delay = len(phases), 0
             for index, phase in enumerate(listed):
@@ -435,6 +441,17 @@ class Plan:
         if len(self.layouts) == 1:
             return np.arange(layout.points)
         return np.arange(layout.natural_size).reshape(layout.natural_shape)[layout.inside].ravel()
+
+
+def _slabs(layout: LevelLayout) -> tuple[int, int]:
+    """Indices of the first axis in a slab, an even number, and the number of slabs.
+
+    Five to ten fields of a few slabs should fit into the second-level cache, half a megabyte or more.
+    """
+    if layout.dimensions == 1:
+        return 2, 1
+    thickness = max(2, 2 * round(_SLAB_POINTS / (2 * math.prod(layout.shape[1:]))))
+    return thickness, -(-layout.shape[0] // thickness)
 
 
 def _line_starts(layout: LevelLayout, axis: int) -> np.ndarray:

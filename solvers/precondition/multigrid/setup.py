@@ -91,9 +91,10 @@ def interpolate(  # type: ignore[no-untyped-def]
     arena, coarse_rows, odds, evens, classes, lumps, lump_terms, corners, corner_terms, sides, side_terms
 ):
     """Weights of all fine points of one level, class by class (which axes are odd), few odd axes first."""
-    buffers = np.empty((27, evens))
+    most = np.max(classes[:, 3] - classes[:, 2])
+    buffers = np.empty((most, evens))
     row_sum = np.empty(evens)
-    factor, found = np.empty(sides.shape[0]), np.empty(27)
+    factor, found = np.empty(sides.shape[0]), np.empty(most)
     for kind in range(classes.shape[0]):
         parity = classes[kind, 0]
         count = odds if classes[kind, 1] else evens

@@ -61,7 +61,7 @@ ROW_SPLIT, ROW_PARITY, ROW_NATURAL, ROW_CELL, ROW_PARENT, ROW_ODD_EXISTS, ROW_CO
     FILL_RESIDUAL,
     FILL_CORRECTION,
 ) = range(15)
-_compiled = njit(cache=True, nogil=True, fastmath={"contract"})
+_compiled = njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
 _U = np.uint64
 
 

@@ -112,19 +112,6 @@ def operator_field(plan: Plan, arena: np.ndarray, level: int, offset: Offset) ->
     return field if stored == offset else np.roll(field, stored, axis=range(layout.dimensions))
 
 
-def operator_matrix(plan: Plan, arena: np.ndarray, level: int) -> np.ndarray:
-    """The operator of a (small) level as a dense matrix."""
-    layout = plan.layouts[level]
-    index = np.arange(layout.points).reshape(layout.shape)
-    matrix = np.zeros((layout.points, layout.points))
-    for offset in plan.stencil(level):
-        field = operator_field(plan, arena, level, offset)
-        neighbour = np.roll(index, [-step for step in offset], axis=range(layout.dimensions))
-        # On two periodic points the neighbours at -1 and +1 are one: the same entry gets both.
-        matrix[index.ravel(), neighbour.ravel()] += field.ravel()
-    return matrix
-
-
 def operator_stencil(hierarchy: Hierarchy, level: int, finest: StencilOperator) -> StencilOperator:
     """The operator of a coarse level, with the boundary conditions of the finest one."""
     plan = hierarchy.plan
@@ -316,7 +303,9 @@ def fill_weight_ghosts(plan: Plan, arena: np.ndarray, level: int) -> None:
 
 def coarsest_inverse(plan: Plan, arena: np.ndarray) -> tuple[np.ndarray, float]:
     """(Pseudo-)inverse of the coarsest operator, and its smallest eigenvalue relative to the largest."""
-    matrix = operator_matrix(plan, arena, len(plan.layouts) - 1)
+    entries, positions = plan.coarsest_entries
+    points = plan.layouts[-1].points
+    matrix = np.bincount(entries, weights=arena[positions], minlength=points * points).reshape(points, points)
     values, vectors = np.linalg.eigh(matrix)
     largest = float(np.max(np.abs(values)))
     floating = np.abs(values) <= _SINGULAR * largest

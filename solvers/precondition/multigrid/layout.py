@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from math import prod
 
 import numpy as np
 
@@ -76,20 +77,20 @@ class LevelLayout:
     periodic: tuple[bool, ...]
     links: tuple[Offset, ...]
 
-    @property
+    @cached_property
     def dimensions(self) -> int:
         return len(self.shape)
 
-    @property
+    @cached_property
     def points(self) -> int:
-        return int(np.prod(self.shape))
+        return prod(self.shape)
 
-    @property
+    @cached_property
     def half_width(self) -> int:
         """Slots of the even, and of the odd, points of a row: ghosts at both ends."""
         return (self.shape[-1] + 1) // 2 + 2
 
-    @property
+    @cached_property
     def padded_outer(self) -> tuple[int, ...]:
         """All axes but the last with their ghosts."""
         return tuple(size + BELOW + 1 for size in self.shape[:-1])
@@ -98,34 +99,34 @@ class LevelLayout:
     def row_strides(self) -> tuple[int, ...]:
         """Padded rows from one index to the next, along each axis but the last."""
         padded = self.padded_outer
-        return tuple(int(np.prod(padded[axis + 1 :])) for axis in range(len(padded)))
+        return tuple(prod(padded[axis + 1 :]) for axis in range(len(padded)))
 
-    @property
+    @cached_property
     def padded_rows(self) -> int:
-        return int(np.prod(self.padded_outer))
+        return prod(self.padded_outer)
 
-    @property
+    @cached_property
     def split_size(self) -> int:
         return self.padded_rows * 2 * self.half_width
 
-    @property
+    @cached_property
     def split_shape(self) -> tuple[int, ...]:
         """A split field as an array: (padded outer axes, even or odd, slot)."""
         return (*self.padded_outer, 2, self.half_width)
 
-    @property
+    @cached_property
     def natural_width(self) -> int:
         return self.shape[-1] + 2
 
-    @property
+    @cached_property
     def natural_size(self) -> int:
         return self.padded_rows * self.natural_width
 
-    @property
+    @cached_property
     def natural_shape(self) -> tuple[int, ...]:
         return (*self.padded_outer, self.natural_width)
 
-    @property
+    @cached_property
     def inside(self) -> tuple[slice, ...]:
         """The points of a natural field without its ghosts."""
         return (*(_OUTER,) * (self.dimensions - 1), slice(1, -1))

@@ -14,6 +14,7 @@ from solvers.stencil import StencilOperator
 STRONG = 4.0
 # Lines are relaxed along an axis that is strong at more than this share of the points.
 SHARE = 0.1
+_SAMPLE = 2500  # points at which to look
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,14 @@ class SymmetricStencil:
             return ()
         points = self.diagonal.size
         # A sample of points is enough; its stride shares no factor with a side, or it would miss columns.
-        stride = max(1, points // 20_000)
+        stride = max(1, points // _SAMPLE)
         while any(gcd(stride, size) > 1 for size in self.shape) and stride > 1:
             stride += 1
-        along = np.array([self.links[step].reshape(-1) for step in steps])
         shifts = np.array(self.diagonal.strides) // self.diagonal.itemsize
-        strong = _strong_share(along, shifts, stride, STRONG)
+        sample = np.arange(shifts.max(), points, stride)
+        flat = [self.links[step].reshape(-1) for step in steps]
+        coupling = np.stack([np.abs(a[sample]) + np.abs(a[sample - shift]) for a, shift in zip(flat, shifts, strict=True)])
+        strong = np.mean(coupling > STRONG * coupling.min(axis=0), axis=1)
         return tuple(axis for axis in range(dimensions) if strong[axis] > SHARE and self.shape[axis] > 2)
 
 
@@ -138,23 +141,3 @@ def _average(ahead, behind, shift):  # type: ignore[no-untyped-def]
     for i in range(ahead.size - shift):
         ahead[i] = 0.5 * (ahead[i] + behind[i + shift])
 
-
-@njit(cache=True, nogil=True)
-def _strong_share(along, shifts, stride, strong):  # type: ignore[no-untyped-def]
-    """For each axis the share of points at which its coupling exceeds `strong` times the weakest axis's."""
-    dimensions, n = along.shape
-    counts = np.zeros(dimensions)
-    here = np.empty(dimensions)
-    seen = 0
-    for i in range(0, n, stride):
-        for axis in range(dimensions):
-            before = i - shifts[axis]
-            here[axis] = abs(along[axis, i]) + (abs(along[axis, before]) if before >= 0 else 0.0)
-        weakest = here.min()
-        if here.max() == 0:
-            continue
-        seen += 1
-        for axis in range(dimensions):
-            if here[axis] > strong * weakest:
-                counts[axis] += 1
-    return counts / max(seen, 1)

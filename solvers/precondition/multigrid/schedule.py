@@ -443,6 +443,26 @@ class Plan:
         return np.arange(layout.natural_size).reshape(layout.natural_shape)[layout.inside].ravel()
 
 
+    @cached_property
+    def coarsest_entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """Flat indices of the entries of the coarsest operator as a dense matrix, and their positions in the arena."""
+        level = len(self.layouts) - 1
+        layout = self.layouts[level]
+        index = np.arange(layout.points).reshape(layout.shape)
+        place = layout.join(np.arange(layout.split_size))
+        entries, positions = [], []
+        axes = range(layout.dimensions)
+        for field, offset in enumerate([(0,) * layout.dimensions, *layout.links]):
+            neighbour = np.roll(index, [-step for step in offset], axis=axes)
+            position = (self.places[level]["diagonal"] + field * layout.split_size + place).ravel()
+            entries.append(index.ravel() * layout.points + neighbour.ravel())
+            positions.append(position)
+            if field:
+                entries.append(neighbour.ravel() * layout.points + index.ravel())
+                positions.append(position)
+        return np.concatenate(entries), np.concatenate(positions)
+
+
 def _slabs(layout: LevelLayout) -> tuple[int, int]:
     """Indices of the first axis in a slab, an even number, and the number of slabs.
 

@@ -36,19 +36,59 @@ from solvers.precondition.multigrid.schedule import Plan
 # Row sums below this, relative to the diagonal, are rounding of a sum that is zero.
 _NO_ROW_SUM = 1e-13
 
-_compiled = njit(cache=True, nogil=True, fastmath={"contract"})
+_compiled = njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
+
+
+_U = np.uint64
 
 
 @_compiled
-def _add(acc, a):  # type: ignore[no-untyped-def]
-    for k in range(acc.size):
-        acc[k] += a[k]
+def _copy(acc, n, arena, a):  # type: ignore[no-untyped-def]
+    a = _U(a)
+    for k in range(_U(n)):
+        acc[k] = arena[a + k]
 
 
 @_compiled
-def _add_product(acc, a, b):  # type: ignore[no-untyped-def]
-    for k in range(acc.size):
-        acc[k] += a[k] * b[k]
+def _put_product(arena, out, n, a, b):  # type: ignore[no-untyped-def]
+    out = _U(out)
+    for k in range(_U(n)):
+        arena[out + k] = a[k] * b[k]
+
+
+@_compiled
+def _put_every_other(arena, out, n, acc, start):  # type: ignore[no-untyped-def]
+    out, start = _U(out), _U(start)
+    for k in range(_U(n)):
+        arena[out + k] = acc[start + k + k]
+
+
+@_compiled
+def _add(acc, n, arena, a):  # type: ignore[no-untyped-def]
+    a = _U(a)
+    for k in range(_U(n)):
+        acc[k] += arena[a + k]
+
+
+@_compiled
+def _add_product(acc, n, arena, a, b):  # type: ignore[no-untyped-def]
+    a, b = _U(a), _U(b)
+    for k in range(_U(n)):
+        acc[k] += arena[a + k] * arena[b + k]
+
+
+@_compiled
+def _add_two_products(acc, n, arena, a, b, c, d):  # type: ignore[no-untyped-def]
+    a, b, c, d = _U(a), _U(b), _U(c), _U(d)
+    for k in range(_U(n)):
+        acc[k] += arena[a + k] * arena[b + k] + arena[c + k] * arena[d + k]
+
+
+@_compiled
+def _add_weighted(acc, n, arena, a, buffer):  # type: ignore[no-untyped-def]
+    a = _U(a)
+    for k in range(_U(n)):
+        acc[k] += arena[a + k] * buffer[k]
 
 
 @_compiled
@@ -93,7 +133,7 @@ def interpolate(  # type: ignore[no-untyped-def]
     """Weights of all fine points of one level, class by class (which axes are odd), few odd axes first."""
     most = np.max(classes[:, 3] - classes[:, 2])
     buffers = np.empty((most, evens))
-    row_sum = np.empty(evens)
+    total, scale = np.empty(evens), np.empty(evens)
     factor, found = np.empty(sides.shape[0]), np.empty(most)
     for kind in range(classes.shape[0]):
         parity = classes[kind, 0]
@@ -106,40 +146,35 @@ def interpolate(  # type: ignore[no-untyped-def]
             if coarse_rows[r, c.ROW_ODD_EXISTS] & parity != parity:
                 continue
             base, cell = coarse_rows[r, c.ROW_PARENT], coarse_rows[r, c.ROW_NATURAL]
-            total = row_sum[:count]
-            total[:] = 0
+            total[:count] = 0
             for q in range(own_lumps.shape[0]):
-                lump = buffers[q, :count]
-                lump[:] = 0
+                lump = buffers[q]
+                lump[:count] = 0
                 for t in range(own_lumps[q, 0], own_lumps[q, 1]):
-                    a = base + lump_terms[t, 0]
-                    _add(lump, arena[a : a + count])
-                _add(total, lump)
-            d = base + lump_terms[own_lumps[0, 0], 0]
-            diagonal = arena[d : d + count]
+                    _add(lump, count, arena, base + lump_terms[t, 0])
+                for k in range(count):
+                    total[k] += lump[k]
+            _copy(scale, count, arena, base + lump_terms[own_lumps[0, 0], 0])
+            lump = buffers[0]
             for k in range(count):
-                if abs(total[k]) > _NO_ROW_SUM * diagonal[k] and _lump_near_boundary(
+                if abs(total[k]) > _NO_ROW_SUM * scale[k] and _lump_near_boundary(
                     arena, base + k, total[k], own_lumps, lump_terms, own_sides, side_terms, factor, found
                 ):
                     for q in range(own_lumps.shape[0]):
                         buffers[q, k] = found[q]
             # Positive links can cancel the sum; the diagonal alone is then the safe scale.
             for k in range(count):
-                scale = buffers[0, k] if buffers[0, k] > _NO_ROW_SUM * diagonal[k] else diagonal[k]
-                total[k] = -1.0 / scale
+                scale[k] = -1.0 / (lump[k] if lump[k] > _NO_ROW_SUM * scale[k] else scale[k])
             for w in range(classes[kind, 4], classes[kind, 5]):
-                to = cell + corners[w, 0]
-                weight = arena[to : to + count]
-                weight[:] = 0
+                total[:count] = 0
                 for t in range(corners[w, 1], corners[w, 2]):
-                    lump = buffers[corner_terms[t, 0], :count]
+                    lump = buffers[corner_terms[t, 0]]
                     if corner_terms[t, 1] < 0:
-                        _add(weight, lump)
+                        for k in range(count):
+                            total[k] += lump[k]
                     else:
-                        known = cell + corner_terms[t, 1]
-                        _add_product(weight, lump, arena[known : known + count])
-                for k in range(count):
-                    weight[k] *= total[k]
+                        _add_weighted(total, count, arena, cell + corner_terms[t, 1], lump)
+                _put_product(arena, cell + corners[w, 0], count, total, scale)
 
 
 @_compiled
@@ -161,16 +196,18 @@ def galerkin(arena, coarse_rows, count, half, entries, groups, products):  # typ
                 if weight >= 0:
                     part = buffer
                     part[:] = 0
-                for t in range(groups[g, 1], groups[g, 2]):
-                    a = base + products[t, 0]
-                    if products[t, 1] < 0:
-                        _add(part, arena[a : a + count])
-                    else:
-                        p = cell + products[t, 1]
-                        _add_product(part, arena[a : a + count], arena[p : p + count])
+                t, last = groups[g, 1], groups[g, 2]
+                if products[t, 1] < 0:
+                    _add(part, count, arena, base + products[t, 0])
+                    t += 1
+                while t + 1 < last:
+                    a, p, b, q = products[t, 0], products[t, 1], products[t + 1, 0], products[t + 1, 1]
+                    _add_two_products(part, count, arena, base + a, cell + p, base + b, cell + q)
+                    t += 2
+                if t < last:
+                    _add_product(part, count, arena, base + products[t, 0], cell + products[t, 1])
                 if weight >= 0:
-                    weight += cell
-                    _add_product(acc, arena[weight : weight + count], buffer)
+                    _add_weighted(acc, count, arena, cell + weight, buffer)
             if e == 0:
                 for k in range(count):
                     if acc[k] == 0:
@@ -178,10 +215,8 @@ def galerkin(arena, coarse_rows, count, half, entries, groups, products):  # typ
                     else:
                         smallest = min(smallest, acc[k])
             out = entries[e, 0] + to + 1
-            for k in range(evens):
-                arena[out + k] = acc[2 * k]
-            for k in range(odds):
-                arena[out + half + k] = acc[2 * k + 1]
+            _put_every_other(arena, out, evens, acc, 0)
+            _put_every_other(arena, out + half, odds, acc, 1)
     return smallest
 
 
@@ -322,7 +357,8 @@ def _galerkin_tables(plan: Plan, number: int) -> tuple[np.ndarray, ...]:
         first_group = len(groups)
         for u, pairs in terms:
             first = len(products)
-            for o, v in pairs:
+            # At most one product has P = 1 for a factor: the kernel looks for it first.
+            for o, v in sorted(pairs, key=lambda pair: any(pair[1])):
                 products.append((coefficient[u, o], weight[v] + position if v != zero else -1))
             groups.append((weight[u] + 1 if u != zero else -1, first, len(products)))
         start = places["diagonal"] if index == 0 else places["links"] + (index - 1) * coarser.split_size

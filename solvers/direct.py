@@ -131,7 +131,7 @@ class Factorisation:
     def __init__(self, null_space: Any = None) -> None:
         self.null_space = null_space
         self.shape: tuple[int, int] | None = None
-        self.dtype = np.dtype(float)
+        self.dtype: np.dtype = np.dtype(float)
         self.symmetric = False
         self.positive = False
         self.kind = ""

@@ -127,7 +127,7 @@ def right_hand_side(b: Any, x0: Any = None) -> np.ndarray:
         raise TypeError("b: is a sparse matrix; pass b.toarray()")
     array = np.asarray(b)
     try:
-        working_dtype(array)
+        working_dtype(array.dtype)
     except TypeError as error:
         raise TypeError(f"b: {error}") from None
     if array.ndim not in (1, 2):
@@ -220,6 +220,10 @@ def run(
 
 def _ready(M: Any, system: System) -> Any:
     """A preconditioner object that has not seen a matrix yet is set up for this one."""
+    if isinstance(M, type):
+        raise TypeError(f"M: got the class {M.__name__} itself; give an object, {M.__name__}()")
+    if isinstance(M, str):
+        raise TypeError(f"M: got the name {M!r}; names are for solve(A, b, M={M!r}), give the object here")
     if hasattr(M, "setup") and getattr(M, "shape", None) is None:
         M.setup(system)
     return M
@@ -242,7 +246,7 @@ def _first_guesses(
     if guess.shape != shape and not (guess.size == n and len(columns) == 1):
         raise ValueError(f"x0: expected the shape of b, {shape}, got {guess.shape}")
     try:
-        working_dtype(guess)
+        working_dtype(guess.dtype)
     except TypeError as error:
         raise TypeError(f"x0: {error}") from None
     return [np.array(column, dtype=columns.dtype) for column in guess.reshape(n, -1).T]

@@ -117,7 +117,9 @@ def certify(
     outputs = [f.name for f in family.role("output")]
     expected = (len(outputs), *family.mesh.shape)
     if predicted.shape != expected:
-        raise ValueError(f"the model predicted an array of shape {predicted.shape}, family {family.name} has {expected}")
+        raise ValueError(
+            f"the model predicted an array of shape {predicted.shape}, family {family.name} has {expected}"
+        )
     if not np.all(np.isfinite(predicted)):
         raise ValueError("the model predicted values that are not finite; no guess can be made of them")
     prediction = dict(zip(outputs, predicted, strict=True))

@@ -1,4 +1,4 @@
-"""What a user installs: a wheel in a clean environment, outside the repository; and what the README tells them to type."""
+"""What a user installs: a wheel in a clean environment, outside the repository; and what the README has them type."""
 
 import os
 import re
@@ -70,12 +70,22 @@ def test_every_console_script_runs_from_a_clean_environment(wheel, tmp_path):
     assert "CONVERGED" in run("southwell-solve", "matrix=A.mtx")
     places = "import solvers, datagen, operators, configs; print([m.__file__ for m in (solvers, datagen, operators, configs)])"
     printed = subprocess.run(
-        [bin_folder / "python", "-c", places], capture_output=True, text=True, check=True, cwd=work, env=clean_environment()
+        [bin_folder / "python", "-c", places],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=work,
+        env=clean_environment(),
     ).stdout
     assert str(ROOT) not in printed
     light = "import sys, solvers; print(sorted({'torch', 'pyamg', 'h5py', 'hydra', 'matplotlib'} & set(sys.modules)))"
     printed = subprocess.run(
-        [bin_folder / "python", "-c", light], capture_output=True, text=True, check=True, cwd=work, env=clean_environment()
+        [bin_folder / "python", "-c", light],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=work,
+        env=clean_environment(),
     ).stdout
     assert printed.strip() == "[]", "import solvers must need numpy, scipy and numba only"
 

@@ -75,7 +75,14 @@ def test_prediction_from_files(place):
 
 
 def test_a_dataset_of_other_axes_is_refused_by_the_checkpoint(place):
-    words = ["pde.grid=8", "pde.dimension=3", "samples.train=2", "samples.validation=1", "samples.test=1", "out=data/cube"]
+    words = [
+        "pde.grid=8",
+        "pde.dimension=3",
+        "samples.train=2",
+        "samples.validation=1",
+        "samples.test=1",
+        "out=data/cube",
+    ]
     southwell("datagen", "generate", *words, cwd=place)
     with pytest.raises(AssertionError, match="2 grid axes"):
         southwell("operators", "evaluate", "checkpoint=runs/tfno/best.pt", "dataset.path=data/cube", cwd=place)

@@ -5,8 +5,8 @@ is multiplied by the factor that minimises the energy of the error,
 
     x0 = s u,    s = <u, b> / <u, A u>    (A symmetric positive definite),
 
-after which ``||x - x0||_A <= ||x - 0||_A``: in the norm that conjugate gradients minimise, the guess is never worse than
-no guess. (Hegedues 1991; the tolerance stays tied to ``||b||``, so a good guess is not punished.)
+after which ``||x - x0||_A <= ||x - 0||_A``: in the norm that conjugate gradients minimise, the guess is never worse
+than no guess. (Hegedues 1991; the tolerance stays tied to ``||b||``, so a good guess is not punished.)
 """
 
 from collections.abc import Mapping

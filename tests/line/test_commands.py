@@ -20,7 +20,7 @@ PRIMARY = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 GROUPS = sorted(
     (path.parent.relative_to(CONFIGS).as_posix(), path.stem)
     for path in CONFIGS.rglob("*.yaml")
-    if path.parent != CONFIGS and "hydra" not in path.parts  # hydra's own groups are overridden by every primary
+    if path.parent != CONFIGS and "hydra" not in path.relative_to(CONFIGS).parts  # every primary overrides those
 )
 
 

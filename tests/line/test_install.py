@@ -68,7 +68,8 @@ def test_every_console_script_runs_from_a_clean_environment(wheel, tmp_path):
     subprocess.run([bin_folder / "python", "-c", write], check=True, cwd=work, env=clean_environment())
     run("southwell-predict", "checkpoint=run/best.pt", "input=a.npy", "out=u.npy")
     assert "CONVERGED" in run("southwell-solve", "matrix=A.mtx")
-    places = "import solvers, datagen, operators, configs; print([m.__file__ for m in (solvers, datagen, operators, configs)])"
+    names = "solvers, datagen, operators, configs"
+    places = f"import {names}; print([module.__file__ for module in ({names})])"
     printed = subprocess.run(
         [bin_folder / "python", "-c", places],
         capture_output=True,

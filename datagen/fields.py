@@ -36,8 +36,8 @@ def wavenumbers(basis: str, modes: int, length: float) -> NDArray[np.float64]:
     """
     index = np.arange(modes)
     if basis == "periodic":
-        return (index + 1) // 2 * (2 * np.pi / length)
-    return (index + (basis == "dirichlet")) * (np.pi / length)
+        return np.asarray((index + 1) // 2 * (2 * np.pi / length))
+    return np.asarray((index + (basis == "dirichlet")) * (np.pi / length))
 
 
 @lru_cache(maxsize=32)

@@ -24,7 +24,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     OSError
         With the path and what the system said (a full disk, say); the partial file is removed.
     """
-    partial = path.with_name(path.name + ".partial")
+    # Named by process: a worker that has not noticed yet that its run was killed must not share the file.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as stream:
             stream.write(content)
@@ -35,6 +36,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise OSError(error.errno, f"could not write {path} ({len(content):,} bytes): {error.strerror}") from error
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what interrupted writes of this file have left beside it."""
+    for partial in path.parent.glob(f"{path.name}.*.partial"):
+        partial.unlink(missing_ok=True)
 
 
 def json_bytes(value: Any) -> bytes:

@@ -6,12 +6,12 @@ interruptions, gets the same bytes; so resuming is only a matter of looking whic
 
 import errno
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from datagen.executors import executors
 from datagen.family import Family, LinearSystem, Sample, seed_sequence
-from datagen.files import json_bytes, read_json, sha256, sha256_of_file, write_atomically
+from datagen.files import json_bytes, read_json, remove_partials, sha256, sha256_of_file, write_atomically
 from datagen.store import FORMAT_VERSION, Shard, Spec, code_version, estimated_bytes, shard_image
 from solvers import Result, solve
 
@@ -213,10 +213,15 @@ def _differences(found: Any, wanted: Any, prefix: str = "") -> Iterator[str]:
         yield f"{prefix[:-1]} is {found!r} there and {wanted!r} here"
 
 
-def _task(arguments: tuple[dict[str, Any], int, str]) -> tuple[int, dict[str, Any]]:
+@lru_cache(maxsize=1)
+def _spec_of(text: bytes) -> Spec:
+    return Spec.from_dict(json.loads(text))
+
+
+def _task(arguments: tuple[bytes, int, str]) -> tuple[int, dict[str, Any]]:
     """What a worker runs: everything it needs in plain values."""
-    values, index, folder = arguments
-    spec = Spec.from_dict(values)
+    text, index, folder = arguments
+    spec = _spec_of(text)
     return index, make_shard(spec, spec.shards[index], Path(folder))
 
 
@@ -265,10 +270,13 @@ def generate(
     folder = Path(folder)
     if (shard_index is None) != (shard_count is None):
         raise ValueError("shard.index and shard.count go together: this job's number, and how many jobs there are")
+    for name, value in (("shard.index", shard_index), ("shard.count", shard_count)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
     if shard_index is not None and shard_count is not None and not 0 <= shard_index < shard_count:
         raise ValueError(f"shard.index must be from 0 to shard.count - 1 = {shard_count - 1}, got {shard_index}")
-    if workers < 1:
-        raise ValueError(f"executor.workers must be at least 1, got {workers}")
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"executor.workers must be a whole number of at least 1, got {workers!r}")
     execute = executors[executor]
     prepare_folder(spec, folder)
     mine = spec.shards if shard_count is None else spec.shards[shard_index::shard_count]
@@ -288,7 +296,9 @@ def generate(
             pending = [shard for shard in pending if shard_defect(spec, shard, folder) is not None]
             for shard in pending:
                 (folder / shard.sidecar).unlink(missing_ok=True)
-            tasks = [(spec.as_dict(), shard.index, str(folder)) for shard in pending]
+                _remove_partials(folder, shard)
+            text = json_bytes(spec.as_dict())
+            tasks = [(text, shard.index, str(folder)) for shard in pending]
             outcomes = execute(_task, tasks, workers)
             try:
                 for index, sidecar in outcomes:
@@ -296,12 +306,15 @@ def generate(
             finally:
                 outcomes.close()  # type: ignore[attr-defined]
                 for shard in pending:
-                    for name in (shard.file, shard.sidecar):
-                        with suppress(FileNotFoundError):
-                            os.unlink(folder / f"{name}.partial")
+                    _remove_partials(folder, shard)
     if shard_count is None:
         merge(folder)
     return folder
+
+
+def _remove_partials(folder: Path, shard: Shard) -> None:
+    remove_partials(folder / shard.file)
+    remove_partials(folder / shard.sidecar)
 
 
 def _require_space(spec: Spec, shards: list[Shard], folder: Path) -> None:
@@ -348,7 +361,12 @@ def merge(folder: str | Path) -> dict[str, Any]:
         "totals": {name: sum(s["totals"][name] for s in sidecars) for name in sidecars[0]["totals"]},
         "failed_attempts": sum(len(f) for s in sidecars for f in s["failed_attempts"].values()),
         "shards": [
-            {"file": shard.file, "split": shard.split, "samples": [shard.start, shard.stop], "sha256": sidecar["sha256"]}
+            {
+                "file": shard.file,
+                "split": shard.split,
+                "samples": [shard.start, shard.stop],
+                "sha256": sidecar["sha256"],
+            }
             for shard, sidecar in zip(spec.shards, sidecars, strict=True)
         ],
     }
@@ -386,4 +404,3 @@ def estimate(spec: Spec, measured: int = 3) -> Estimate:
     samples = sum(spec.samples.values())
     hours = samples * float(np.mean(seconds)) / 3600
     return Estimate(samples, len(spec.shards), estimated_bytes(spec), hours, measured)
-

@@ -75,7 +75,7 @@ class Grid:
     def coordinates(self, axis: int) -> NDArray[np.float64]:
         """Coordinates of the values along one axis, shape ``(shape[axis],)``."""
         shift = 0.5 if self.centring == "cell" else 0.0
-        return (np.arange(self.shape[axis]) + shift) * self.spacing[axis]
+        return np.asarray((np.arange(self.shape[axis]) + shift) * self.spacing[axis])
 
     def points(self) -> tuple[NDArray[np.float64], ...]:
         """Coordinates of every value, one array of ``shape`` per axis."""

@@ -10,8 +10,8 @@
 The HDF5 files hold nothing that depends on when, where or how fast they were made: the same spec gives the same bytes.
 Measured seconds are in the sidecars, outside every hash.
 
-A file follows the format of The Well (https://polymathic-ai.org/the_well/data_format): a steady field is a
-``t0_fields`` entry with ``time_varying`` false. Readers refuse what a data file has no business to hold: external links,
+A file follows the format of The Well (https://polymathic-ai.org/the_well/data_format): a steady field is an entry of
+``t0_fields`` with ``time_varying`` false. Readers refuse what a data file has no business to hold: external links,
 object types, shapes other than those the spec implies, paths that leave the folder.
 """
 
@@ -284,6 +284,10 @@ class DamagedShard(ValueError):
     """A shard's file is not what its sidecar, its spec or the format says."""
 
 
+# What h5py raises when the bytes of a file do not make sense.
+_HDF5_ERRORS = (KeyError, OSError, RuntimeError)
+
+
 def open_shard(path: Path) -> h5py.File:
     """Open a shard for reading, refusing links out of the file and object types before any value is read.
 
@@ -300,6 +304,9 @@ def open_shard(path: Path) -> h5py.File:
         raise DamagedShard(f"{path} is not a readable HDF5 file: {error}") from None
     try:
         _refuse_foreign(file, file, path)
+    except _HDF5_ERRORS as error:
+        file.close()
+        raise DamagedShard(f"{path} is damaged: {error}") from None
     except DamagedShard:
         file.close()
         raise
@@ -389,23 +396,34 @@ class Store:
         for shard in shards:
             first, last = max(start, shard.start), min(stop, shard.stop)
             if first < last:
-                with open_shard(self.path / shard.file) as file:
-                    pieces.append(read_array(file, name, (shard.stop - shard.start, *shape), self.path / shard.file)[
-                        first - shard.start : last - shard.start
-                    ])
+                path, rows = self.path / shard.file, slice(first - shard.start, last - shard.start)
+                with open_shard(path) as file:
+                    pieces.append(read_array(file, name, (shard.stop - shard.start, *shape), path, rows))
         if not pieces:
             return np.zeros((0, *shape), dtype=self.spec["dtype"])
         return np.concatenate(pieces)
 
 
-def read_array(file: h5py.File, name: str, shape: tuple[int, ...], path: Path) -> h5py.Dataset:
-    """A dataset of a shard, after its shape was compared with what the spec implies."""
-    if name not in file:
-        raise DamagedShard(f"{path} lacks {name}")
-    entry = file[name]
-    if entry.shape != shape:
-        raise DamagedShard(f"{path}: {name} must have shape {shape}, got {entry.shape}")
-    return entry
+def read_array(
+    file: h5py.File, name: str, shape: tuple[int, ...], path: Path, rows: slice | None = None
+) -> NDArray[Any]:
+    """Values of a dataset of a shard (some rows of it), after its shape was compared with what the spec implies.
+
+    Raises
+    ------
+    DamagedShard
+        If it is missing, of another shape, or cannot be read.
+    """
+    try:
+        if name not in file:
+            raise DamagedShard(f"{path} lacks {name}")
+        entry = file[name]
+        if not isinstance(entry, h5py.Dataset) or entry.shape != shape:
+            raise DamagedShard(f"{path}: {name} must be an array of shape {shape}, got {entry}")
+        values: NDArray[Any] = entry[rows if rows is not None else slice(None)]
+    except _HDF5_ERRORS as error:
+        raise DamagedShard(f"{path}: {name} cannot be read: {error}") from None
+    return values
 
 
 def open_store(path: str | Path) -> Store:

@@ -23,7 +23,8 @@ def info(path: Path) -> str:
     """What a dataset is, for people."""
     store = Store(path)
     family, spec = store.family, store.spec
-    seconds = sum(read_json(path / shard.sidecar)["seconds"]["total"] for split in store.sizes for shard in store.shards(split))
+    sidecars = [read_json(path / shard.sidecar) for split in store.sizes for shard in store.shards(split)]
+    seconds = sum(sidecar["seconds"]["total"] for sidecar in sidecars)
     size = sum((path / entry["file"]).stat().st_size for entry in store.manifest["shards"])
     lines = [
         f"{path}: {family.name}, {family.title}",
@@ -36,7 +37,8 @@ def info(path: Path) -> str:
         f"  size        {size / 1e6:,.1f} MB in {len(store.manifest['shards'])} shards of {spec['dtype']}",
         f"  cost        {seconds:,.1f} core seconds, {store.manifest['totals']['iterations']:,} iterations, "
         f"{store.manifest['failed_attempts']} failed draws replaced",
-        f"  spec        sha256 {store.manifest['spec_sha256'][:16]}..., Southwell {', '.join(store.manifest['code_version'])}",
+        f"  spec        sha256 {store.manifest['spec_sha256'][:16]}..., "
+        f"Southwell {', '.join(store.manifest['code_version'])}",
         "  fields",
     ]
     for field in store.fields:
@@ -48,7 +50,8 @@ def info(path: Path) -> str:
     residuals = np.concatenate([store.record(split, "quality/relative_residual") for split in store.sizes])
     solvers = np.concatenate([store.record(split, "provenance/solver") for split in store.sizes])
     lines.append(
-        f"  residuals   relative, of the float64 solutions: median {np.median(residuals):.2e}, worst {residuals.max():.2e}"
+        f"  residuals   relative, of the float64 solutions: median {np.median(residuals):.2e}, "
+        f"worst {residuals.max():.2e}"
         f" (solved by {', '.join(sorted(name.decode() for name in set(solvers)))})"
     )
     return "\n".join(lines)

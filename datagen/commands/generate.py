@@ -1,6 +1,6 @@
 """``southwell-generate``: make a PDE dataset, or go on with one.
 
-    southwell-generate pde=darcy pde.grid=64 samples.train=1000 seed=7 out=data/darcy64
+southwell-generate pde=darcy pde.grid=64 samples.train=1000 seed=7 out=data/darcy64
 """
 
 import logging
@@ -47,7 +47,7 @@ def generate_command(config: dict[str, Any]) -> None:
         dtype=config["store"]["dtype"],
     )
     folder = Path(str(config["out"]))
-    workers = config["executor"]["workers"] or available_cores()
+    workers = available_cores() if config["executor"]["workers"] is None else config["executor"]["workers"]
     if config["dry_run"]:
         print(estimate(spec).sentence(workers))
         return

@@ -1,6 +1,6 @@
 """``southwell-solve``: solve one linear system from files.
 
-    southwell-solve matrix=A.mtx rhs=b.npy out=x.npy
+southwell-solve matrix=A.mtx rhs=b.npy out=x.npy
 """
 
 import io

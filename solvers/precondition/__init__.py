@@ -1,0 +1,12 @@
+"""Preconditioners: approximate inverses, set up once for each matrix and applied many times.
+
+>>> from solvers import preconditioners
+>>> [name for name in ("amg", "direct", "jacobi") if name in preconditioners]
+['amg', 'direct', 'jacobi']
+"""
+
+from solvers.precondition.amg import AMG
+from solvers.precondition.jacobi import Jacobi
+from solvers.precondition.protocol import Preconditioner, preconditioners
+
+__all__ = ["AMG", "Jacobi", "Preconditioner", "preconditioners"]

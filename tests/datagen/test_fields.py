@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.special import gamma, kv
+
 from datagen.fields import BASES, GaussianRandomField, resolved_modes
 from datagen.grids import Grid
-from scipy.special import gamma, kv
 
 
 def matern(r, alpha, tau, sigma, dimension):

@@ -1,0 +1,38 @@
+# make demo: from nothing to a dataset, a trained operator and a report.   make test: the test suite.
+# Both make .venv first where it is missing. For another Python: make PYTHON=python3.12 demo.
+# For a CPU-only torch where pip would fetch the CUDA one: make TORCH_INDEX=https://download.pytorch.org/whl/cpu demo.
+PYTHON ?= python3
+TORCH_INDEX ?=
+BIN := .venv/bin
+DEMO := outputs/demo
+
+.PHONY: demo test lint slow clean
+
+.venv/installed: pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/southwell-generate pde=darcy pde.grid=64 samples.train=1000 samples.validation=100 samples.test=100 \
+		seed=7 out=$(DEMO)/dataset
+	$(BIN)/southwell-data validate $(DEMO)/dataset
+	$(BIN)/southwell-train experiment=demo dataset.path=$(DEMO)/dataset out=$(DEMO)/run
+	$(BIN)/southwell-evaluate checkpoint=$(DEMO)/run/best.pt dataset.path=$(DEMO)/dataset out=$(DEMO) certify=10
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+slow: .venv/installed
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv outputs build dist *.egg-info

@@ -1,0 +1,37 @@
+"""The one protocol of preconditioners, and the registry through which they are named."""
+
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+
+from solvers.registry import Registry
+
+preconditioners: Registry = Registry("preconditioner", "southwell.preconditioners")
+
+
+@runtime_checkable
+class Preconditioner(Protocol):
+    """Approximate inverse of a matrix: set up once for each matrix, applied many times.
+
+    A preconditioner can be given as `M` to every method here, and to scipy's, as soon as it is set up; one that is
+    not is set up by the method it is given to.
+
+    Attributes
+    ----------
+    shape : (n, n), or None before `setup`
+    dtype : numpy.dtype
+    symmetric, positive : bool
+        Whether `matvec` is a symmetric (Hermitian) and a positive definite operator, as far as the matrix shows: both
+        are needed by `cg`.
+    """
+
+    shape: tuple[int, int] | None
+    dtype: np.dtype
+    symmetric: bool
+    positive: bool
+
+    def setup(self, A: Any) -> Self:
+        """Prepare for the matrix A (anything that `solvers.cg` takes and that has the entries needed here)."""
+
+    def matvec(self, r: np.ndarray) -> np.ndarray:
+        """Approximation of the solution z of ``A z = r``, shape ``(n,)``; a fresh array."""

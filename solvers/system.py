@@ -1,0 +1,336 @@
+"""What is known of A, gathered in one object whatever form A comes in.
+
+A may be an array, a sparse matrix or array, a `StencilOperator`, a `LinearOperator` (or anything with ``shape`` and
+``matvec``), or a plain callable. The solvers see a `System`: a counted product, and facts that are worked out at most
+once, when somebody asks.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg.blas import get_blas_funcs
+
+from solvers.stencil import StencilOperator
+
+NUMBER_TYPES = "float32, float64, complex64 or complex128"
+
+
+def working_dtype(*dtypes: Any) -> np.dtype:
+    """Common dtype of some; whole numbers become float64.
+
+    Raises
+    ------
+    TypeError
+        If it is not one of float32, float64, complex64 and complex128.
+
+    Examples
+    --------
+    >>> working_dtype(np.float32, np.complex64), working_dtype(np.int8)
+    (dtype('complex64'), dtype('float64'))
+    """
+    dtype = np.result_type(*dtypes)
+    if dtype.kind in "iub":
+        return np.dtype(np.float64)
+    if dtype.char not in "fdFD":
+        raise TypeError(f"expected numbers of type {NUMBER_TYPES}, got {dtype}; convert them first")
+    return dtype
+
+
+def norm(v: np.ndarray) -> float:
+    """Euclidean norm of a vector, safe where squares of its entries would overflow or underflow."""
+    return float(get_blas_funcs("nrm2", dtype=v.dtype)(v))
+
+
+class System:
+    """A square operator with counted products and the cheap facts about it.
+
+    Parameters
+    ----------
+    A : array, sparse matrix or array, StencilOperator, LinearOperator or callable
+        A callable takes a vector ``(n,)`` and returns one.
+    size : int, optional
+        Number of unknowns; needed for a callable, checked otherwise.
+    dtype : dtype, optional
+        Working dtype, at least that of A; default A's own (float64 for whole numbers).
+    name : str
+        What messages call it.
+    exactly : bool
+        Work in `dtype` even where A's own is wider, as a preconditioner does for the method it serves.
+
+    Attributes
+    ----------
+    shape : tuple
+        ``(n, n)``.
+    dtype : numpy.dtype
+    products : int
+        Applications to one vector so far.
+    stencil : StencilOperator or None
+        A itself if it is one.
+
+    Raises
+    ------
+    ValueError
+        If A is empty, not square, or does not have `size` rows.
+    TypeError
+        If A is none of the above, or does not hold numbers.
+
+    Examples
+    --------
+    >>> system = System(np.array([[2, 1], [1, 3]]))
+    >>> system.matvec(np.ones(2)), system.products
+    (array([3., 4.]), 1)
+    >>> system.symmetric, system.diagonal
+    (True, array([2., 3.]))
+    """
+
+    def __init__(
+        self, A: Any, size: int | None = None, dtype: Any = None, name: str = "A", exactly: bool = False
+    ) -> None:
+        self.name = name
+        self.products = 0
+        self.original = A
+        self.stencil = A if isinstance(A, StencilOperator) else None
+        if isinstance(A, list | tuple | np.matrix):
+            A = np.asarray(A)
+        explicit = isinstance(A, np.ndarray) or sp.issparse(A)
+        if explicit or hasattr(A, "matvec"):
+            self.shape = _checked_shape(A.shape, size, name)
+        elif callable(A) and size is not None:
+            self.shape = (size, size)
+        else:
+            raise TypeError(
+                f"{name}: expected an array, a sparse matrix, a LinearOperator or a callable, got {type(A).__name__}"
+                + ("; give x0 or b so that its size is known" if callable(A) else "")
+            )
+        self.dtype = self._working_dtype(getattr(A, "dtype", None), dtype, exactly)
+        self._explicit: np.ndarray | sp.csr_array | None = None
+        if explicit:
+            self._explicit = self._as_matrix(A)
+            self._product: Callable[[np.ndarray], np.ndarray] = self._explicit.dot
+        elif self.stencil is not None and self.stencil.dtype == self.dtype:
+            self._product = self.stencil._matvec  # the kernel itself: what LinearOperator.matvec checks, we know
+        else:
+            self._black_box = A.matvec if hasattr(A, "matvec") else A
+            self._product = self._checked_product
+
+    def _working_dtype(self, own: Any, asked: Any, exactly: bool) -> np.dtype:
+        try:
+            dtype = working_dtype(*(d for d in (own, asked) if d is not None)) if own or asked else np.dtype(float)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        if not exactly:
+            return dtype
+        if dtype.kind != np.dtype(asked).kind:
+            raise ValueError(f"{self.name}: is complex while A and b are real; make b complex to work with it")
+        return np.dtype(asked)
+
+    @classmethod
+    def of(cls, A: Any, size: int | None = None, dtype: Any = None, name: str = "A") -> "System":
+        """A itself if it is a System of that dtype already, so that facts and counts are kept; otherwise a new one."""
+        if isinstance(A, System):
+            if size not in (None, A.shape[0]):
+                _checked_shape(A.shape, size, name)
+            if dtype is None or working_dtype(A.dtype, dtype) == A.dtype:
+                return A
+            A = A.original
+        return cls(A, size, dtype, name)
+
+    def _as_matrix(self, A: Any) -> "np.ndarray | sp.csr_array":
+        if sp.issparse(A):
+            # csr_array of a csr_matrix shares its data; astype copies only where the dtype changes
+            return sp.csr_array(A).astype(self.dtype, copy=False)
+        return np.asarray(A, dtype=self.dtype)
+
+    # -- Products ---------------------------------------------------------------------------------------------------
+
+    def matvec(self, x: np.ndarray) -> np.ndarray:
+        """A x for a vector ``(n,)``. What comes back may be the operator's own buffer: read it, do not write to it."""
+        self.products += 1
+        return self._product(x)
+
+    def _checked_product(self, x: np.ndarray) -> np.ndarray:
+        y = np.asarray(self._black_box(x))
+        if y.size != x.size or y.ndim > 2:
+            raise ValueError(f"{self.name}: expected a product of shape {x.shape}, got {y.shape}")
+        if y.dtype != self.dtype:
+            if y.dtype.kind == "c" and self.dtype.kind != "c":
+                raise ValueError(
+                    f"{self.name}: returned complex numbers for a real vector; make b complex to work with them"
+                )
+            y = y.astype(self.dtype)
+        return y.reshape(-1)
+
+    @cached_property
+    def matrix(self) -> "np.ndarray | sp.csr_array | None":
+        """The explicit matrix: an ndarray, a CSR array (of a StencilOperator too), or None."""
+        if self._explicit is None and self.stencil is not None:
+            return self._as_matrix(self.stencil.tocsr())
+        return self._explicit
+
+    # -- Facts ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def finite(self) -> bool:
+        """No NaN or infinity among the stored entries; True where there are none to look at."""
+        if self.stencil is not None:
+            return bool(np.isfinite(self.stencil.coefficients).all())
+        if self._explicit is None:
+            return True
+        return bool(np.isfinite(self._explicit.data if sp.issparse(self._explicit) else self._explicit).all())
+
+    @cached_property
+    def diagonal(self) -> np.ndarray | None:
+        """The diagonal ``(n,)``, or None where it cannot be had."""
+        if self._explicit is not None:
+            return np.asarray(self._explicit.diagonal())
+        diagonal = getattr(self.original, "diagonal", None)
+        return np.asarray(diagonal(), dtype=self.dtype) if callable(diagonal) else None
+
+    @property
+    def diagonal_positive(self) -> bool | None:
+        """Every diagonal entry is real and positive: necessary for a positive definite A. None if unknown."""
+        d = self.diagonal
+        return None if d is None else bool(np.all(d.real > 0) and not np.any(d.imag))
+
+    @cached_property
+    def symmetric(self) -> bool:
+        """A equals its conjugate transpose to rounding: entry by entry, or, without entries, in two random products.
+
+        Two assemblies of the same entry differ by a few roundings of its largest contribution: 100 eps of the largest
+        entry is far above that, and far below any convection worth the name.
+        """
+        A = self.matrix
+        if A is None:
+            return self.asymmetry() <= _rounding(self.dtype)
+        if isinstance(A, sp.csr_array):
+            largest = np.max(np.abs(A.data), initial=0.0)
+            difference = np.max(np.abs((A - sp.csr_array(A.conj().T)).data), initial=0.0)
+        else:
+            largest, difference = np.max(np.abs(A)), np.max(np.abs(A - A.conj().T))
+        return bool(difference <= 100 * np.finfo(self.dtype).eps * largest)
+
+    def asymmetry(self) -> float:
+        """``|<A x, y> - <x, A y>|`` over ``|A x| |y| + |x| |A y|`` for two random vectors x and y.
+
+        Zero to rounding for a symmetric A; for a nonsymmetric A so only with probability zero. Costs two products.
+        """
+        x, y = self._random_vectors(2)
+        Ax, Ay = np.array(self.matvec(x)), self.matvec(y)
+        size = norm(Ax) * norm(y) + norm(x) * norm(np.asarray(Ay))
+        return float(abs(np.vdot(y, Ax) - np.vdot(Ay, x)) / size) if size > 0 else 0.0
+
+    @property
+    def maybe_definite(self) -> bool:
+        """Symmetric, and neither its diagonal nor the sum of its entries shows that it is not positive (semi)definite.
+
+        The diagonal entries are ``e_i' A e_i``, the sum is ``1' A 1``: all must be positive, the last may vanish.
+        """
+        if not (self.symmetric and self.diagonal_positive):
+            return False
+        return self.matrix is None or self.annihilates_constants or bool(self.matrix.sum().real > 0)
+
+    @cached_property
+    def annihilates_constants(self) -> bool:
+        """A times the vector of ones vanishes to rounding, as for pure Neumann and periodic problems."""
+        A = self.matrix
+        if A is None:
+            return False
+        largest = np.max(np.abs(self.diagonal), initial=0.0) if self.diagonal is not None else 0.0
+        sums = np.asarray(A.sum(axis=1))
+        return bool(np.max(np.abs(sums)) <= 100 * np.finfo(self.dtype).eps * largest)
+
+    def _random_vectors(self, count: int) -> np.ndarray:
+        """The same `count` standard normal vectors each time, so that every run of a program is alike."""
+        rng = np.random.default_rng(0)
+        v = rng.standard_normal((count, self.shape[0]))
+        if self.dtype.kind == "c":
+            v = v + 1j * rng.standard_normal(v.shape)
+        return v.astype(self.dtype)
+
+    # -- Null space -------------------------------------------------------------------------------------------------
+
+    def null_space_basis(self, null_space: Any) -> np.ndarray | None:
+        r"""Orthonormal basis Q of the null space, verified against A.
+
+        Parameters
+        ----------
+        null_space : None, "constant", or ndarray of shape (n,) or (n, k)
+            Columns that span it.
+
+        Returns
+        -------
+        ndarray, shape (n, k), or None
+
+        Raises
+        ------
+        ValueError
+            If the array does not fit, its columns are dependent, or ``A Q`` does not vanish; nor, for what the
+            solvers assume of singular systems, ``A' Q`` (A and its transpose must share their null space, as every
+            symmetric A does).
+        """
+        if null_space is None:
+            return None
+        n = self.shape[0]
+        if isinstance(null_space, str):
+            if null_space != "constant":
+                raise ValueError(f"null_space: expected 'constant' or an array of shape ({n}, k), got {null_space!r}")
+            basis = np.ones((n, 1))
+        else:
+            basis = np.asarray(null_space)
+            basis = basis[:, None] if basis.ndim == 1 else basis
+            if basis.ndim != 2 or basis.shape[0] != n or not 0 < basis.shape[1] < n:
+                raise ValueError(
+                    f"null_space: expected 'constant' or an array of shape ({n}, k) with 0 < k < {n}, "
+                    f"got shape {np.shape(null_space)}"
+                )
+            if not np.isfinite(basis).all():
+                raise ValueError("null_space: holds NaN or infinity")
+        lengths = np.linalg.norm(basis, axis=0)
+        if not np.all(lengths > 0):
+            raise ValueError("null_space: a column is zero")
+        Q, R = np.linalg.qr((basis / lengths).astype(np.result_type(self.dtype, working_dtype(basis.dtype))))
+        if np.min(np.abs(np.diag(R))) < _rounding(self.dtype):
+            raise ValueError("null_space: its columns are linearly dependent; leave out those that the others span")
+        if Q.dtype.kind == "c" and self.dtype.kind != "c":
+            raise ValueError("null_space: is complex while A and b are real; give a real basis")
+        Q = Q.astype(self.dtype)
+        (v,) = self._random_vectors(1)
+        Av = np.array(self.matvec(v))
+        size = norm(Av) / norm(v)
+        for column in Q.T:
+            image = norm(np.asarray(self.matvec(np.ascontiguousarray(column))))
+            if not image <= _rounding(self.dtype) * size:
+                raise ValueError(
+                    f"null_space: A does not annihilate it: ||A q|| = {image:.1e} for a unit vector q, where ||A|| is "
+                    f"about {size:.1e}; check the boundary conditions and the order of the unknowns"
+                )
+        # q' A v vanishes for a random v only if A' q does.
+        left = np.abs(Q.conj().T @ Av)
+        if not np.max(left) <= _rounding(self.dtype) * norm(Av) * np.sqrt(n):
+            raise ValueError(
+                "null_space: A annihilates it but A' does not, so A is not symmetric and its range is not the "
+                "orthogonal complement of this null space; scale the rows so that both share it, or solve "
+                "a least-squares problem"
+            )
+        return Q
+
+    def __repr__(self) -> str:
+        return f"<System {self.shape} {self.dtype} of {type(self.original).__name__}>"
+
+
+def _rounding(dtype: np.dtype) -> float:
+    """eps^(3/4): far above what a few hundred roundings make (eps), far below a vector that is wrong (1e-4 and up)."""
+    return float(np.finfo(dtype).eps ** 0.75)
+
+
+def _checked_shape(shape: tuple[int, ...], size: int | None, name: str) -> tuple[int, int]:
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise ValueError(f"{name}: expected a square matrix, got shape {tuple(shape)}")
+    if shape[0] == 0:
+        raise ValueError(f"{name}: is empty; a system needs at least one unknown")
+    if size is not None and shape[0] != size:
+        raise ValueError(f"{name}: has shape {tuple(shape)}, which does not fit the {size} rows of b")
+    return int(shape[0]), int(shape[1])

@@ -75,7 +75,7 @@ def command(monkeypatch, make_store, tmp_path):
         monkeypatch.setattr(module, "open_store", lambda path: stores[path])
 
     def run(module, *arguments):
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)  # `cli.run` sets it, for a process of its own
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # `cli.run` sets it, for a process of its own
         monkeypatch.setattr(sys, "argv", [module.__name__.rpartition(".")[2], *arguments])
         GlobalHydra.instance().clear()
         before = logging.root.handlers[:]

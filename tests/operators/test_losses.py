@@ -65,6 +65,15 @@ def test_h1_differences_are_one_sided_where_ends_are_not_joined():
     assert joined.item() == pytest.approx(np.sqrt((x**2).mean().item() + derivative), rel=1e-12)
 
 
+def test_h1_differentiates_parabolas_exactly_up_to_the_ends():
+    # What second-order formulas do and first-order ends do not (the norm alone would hide them at order two).
+    n = 9
+    x = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    target = torch.ones(1, 1, n, dtype=torch.float64)
+    exact = np.sqrt((x**4).mean().item() + (4 * x**2).mean().item())
+    assert relative_h1(target + x**2, target, (False,)).item() == pytest.approx(exact, rel=1e-12)
+
+
 def test_h1_needs_three_points():
     with pytest.raises(ValueError, match="at least 3 points"):
         relative_h1(torch.ones(1, 1, 8, 2), torch.ones(1, 1, 8, 2))

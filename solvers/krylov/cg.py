@@ -105,14 +105,14 @@ def _iterate(problem: Correction) -> Outcome:
     eps = float(np.finfo(real).eps)
     d = np.zeros_like(r)
     best, best_norm = None, norm  # None: where we began, d = 0
-    start = norm
+    start, rr = norm, float(np.vdot(r, r).real)
 
     p = np.zeros_like(r)
     rz_old, p_size, largest_curvature = 1.0, 0.0, 0.0
     while budget[0] > 0:
         budget[0] -= 1
         z = r if precondition is None else precondition(r)
-        rz = norm * norm if precondition is None else float(np.vdot(r, z).real)
+        rz = rr if precondition is None else float(np.vdot(r, z).real)
         if not rz > 0.0:
             if not isfinite(rz):
                 return _best(best, d, best_norm, norm), Status.NONFINITE_OUTPUT, "M returned NaN or infinity"
@@ -133,7 +133,8 @@ def _iterate(problem: Correction) -> Outcome:
         largest_curvature = max(largest_curvature, relative)
         alpha = rz / curvature
         axpy(real(-alpha), q, r)
-        new_norm = sqrt(float(np.vdot(r, r).real))
+        rr = float(np.vdot(r, r).real)
+        new_norm = sqrt(rr)
         if doubtful and not new_norm < norm:
             return _best(best, d, best_norm, norm), *_wrong_curvature(p, q, curvature, largest_curvature * p_size)
         if new_norm > norm and norm < best_norm:

@@ -104,7 +104,8 @@ def _iterate(problem: Correction) -> Outcome:
     real = r.real.dtype.type
     eps = float(np.finfo(real).eps)
     d = np.zeros_like(r)
-    best, best_norm = None, norm  # None: where we began, d = 0
+    best: np.ndarray | None = None  # None: where we began, d = 0
+    best_norm = norm
     start, rr = norm, float(np.vdot(r, r).real)
 
     p = np.zeros_like(r)
@@ -138,7 +139,11 @@ def _iterate(problem: Correction) -> Outcome:
         if doubtful and not new_norm < norm:
             return _best(best, d, best_norm, norm), *_wrong_curvature(p, q, curvature, largest_curvature * p_size)
         if new_norm > norm and norm < best_norm:
-            best, best_norm = d.copy(), norm  # only at a local minimum is the iterate worth a copy
+            best_norm = norm  # only at a local minimum is the iterate worth a copy
+            if best is None:
+                best = d.copy()
+            else:
+                np.copyto(best, d)
         axpy(real(alpha), p, d)
         norm, rz_old = new_norm, rz
         if not isfinite(norm):

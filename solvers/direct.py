@@ -192,14 +192,14 @@ class Factorisation:
 
     def _factorise_sparse(self, A: sp.csr_array) -> None:
         self.kind = "sparse LU"
-        # Without pivoting the fill is that of the ordering, and a positive definite matrix needs none; for others a
-        # small threshold keeps the multipliers in bounds, and refinement mends what is lost.
         options: dict[str, Any] = {"permc_spec": "COLAMD"}
         if self.symmetric:
-            threshold = 0.0 if self.positive else 0.01
+            # The fill is that of the ordering as long as pivots stay on the diagonal, where a definite matrix needs
+            # no other. That a positive diagonal belongs to one is not known before: a pivot below a hundredth of its
+            # column is exchanged, and refinement mends what multipliers of up to a hundred lose.
             options = {
                 "permc_spec": "MMD_AT_PLUS_A",
-                "diag_pivot_thresh": threshold,
+                "diag_pivot_thresh": 0.01,
                 "options": {"SymmetricMode": True},
             }
             self.kind += ", symmetric ordering"

@@ -325,7 +325,7 @@ class StencilOperator(LinearOperator):
         data = np.empty(stored, dtype=self.dtype)
         _fill_csr(coefficients, shifts, indptr, indices, data)
         matrix = sp.csr_array((data, indices, indptr), shape=(points, points))
-        matrix.sum_duplicates()  # two offsets are one shift on grids a point or two wide
+        # Two offsets may be the same shift on grids a point or two wide, but never in the same row.
         if rows.size:
             used = values != 0
             matrix = matrix + sp.csr_array((values[used], (rows[used], columns[used])), shape=(points, points))

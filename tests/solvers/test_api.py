@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.sparse.linalg import aslinearoperator
 
-from solvers import AMG, ConvergenceError, Jacobi, Status, gallery, preconditioners, solve
+from solvers import AMG, ConvergenceError, Jacobi, Status, cg, gallery, preconditioners, solve
 from solvers.api import elimination_work
 
 RNG = np.random.default_rng(0)
@@ -48,13 +48,17 @@ def test_choice_for_operators_without_entries():
 
 
 def test_indefinite_without_entries_falls_back_to_gmres():
-    H = gallery.helmholtz((9, 9), wavenumber=1.0).tocsr()
-    b = np.ones(81)
+    H = gallery.helmholtz((9, 9), wavenumber=0.5).tocsr()  # one negative eigenvalue: cg takes some steps to meet it
+    b = np.random.default_rng(5).standard_normal(81)
     result = solve(lambda x: H @ x, b, rtol=1e-8)
     assert result.method == "gmres"
     assert "that ended as INDEFINITE_OPERATOR" in result.reason
     check(H, b, result, 1e-8)
     assert len(result.history) == result.iterations + 1
+    # gmres goes on from where cg ended, and never raises the residual
+    joint = cg(lambda x: H @ x, b, rtol=1e-8).iterations
+    assert joint > 0
+    assert np.all(result.history[joint + 1 :] <= result.history[joint] * (1 + 1e-12))
 
 
 def test_indefinite_with_a_positive_diagonal_falls_back():

@@ -81,6 +81,15 @@ def test_indefinite_zero_diagonal_needs_pivoting():
     assert result.converged
 
 
+def test_tiny_pivot_of_an_indefinite_matrix_is_not_divided_by():
+    """Without pivoting the first solve of this one loses x[0] altogether, and refinement has to find it."""
+    for n in (1, 5):
+        A = sp.csr_array(np.kron(np.eye(n), np.array([[1e-20, 1.0], [1.0, 1e-20]])))
+        result = direct(A, np.ones(2 * n), rtol=1e-14)
+        assert result.iterations == 1
+        np.testing.assert_allclose(result.x, 1.0)
+
+
 def test_factorisation_is_reused():
     A = gallery.convection_diffusion((8, 9), velocity=[1.0, 2.0])
     factors = Factorisation().setup(A)

@@ -46,6 +46,14 @@ def test_inconsistent_ends_at_the_least_squares_solution_of_smallest_norm(name):
 
 
 @pytest.mark.parametrize("method", [cg, gmres, direct])
+def test_first_guess_that_solves_loses_its_part_in_the_null_space(method):
+    b = B - B.mean()
+    result = method(A, b, x0=PINV @ b + 3.0, rtol=1e-9, null_space="constant")
+    assert result.iterations == 0
+    np.testing.assert_allclose(result.x, PINV @ b, **CLOSE)
+
+
+@pytest.mark.parametrize("method", [cg, gmres, direct])
 def test_threshold_of_inconsistency_is_the_tolerance(method):
     b = B - B.mean()
     part = np.ones(72) / np.sqrt(72) * np.linalg.norm(b)

@@ -73,7 +73,9 @@ def test_matvec_adjoint_csr_and_diagonal_follow_the_definition(shape, periodic, 
     reference = dense(A.offsets, coefficients, shape, periodic)
     # The same numbers are only placed and, where offsets coincide, added: at most 3**3 terms of rounding.
     tolerance = 30 * np.finfo(dtype).eps
-    np.testing.assert_allclose(A.tocsr().toarray(), reference, atol=tolerance)
+    matrix = A.tocsr()
+    np.testing.assert_allclose(matrix.toarray(), reference, atol=tolerance)
+    assert matrix.nnz == np.count_nonzero(reference)  # an entry that two offsets share is stored once
     x, y = rng.standard_normal((2, A.shape[0])).astype(dtype)
     # 27 products of size one are added: a few tens of eps.
     tolerance = 200 * np.finfo(dtype).eps

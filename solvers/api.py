@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from solvers.direct import direct
 from solvers.krylov.cg import cg
-from solvers.krylov.driver import Callback, Controls, right_hand_side
+from solvers.krylov.controls import Callback, Controls, right_hand_side
 from solvers.krylov.gmres import gmres
 from solvers.precondition import AMG, Jacobi, preconditioners
 from solvers.registry import Registry

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from solvers.krylov.driver import Callback, Controls, Correction, Outcome, run
+from solvers.krylov.controls import Callback, Controls
+from solvers.krylov.driver import Correction, Outcome, run
 from solvers.krylov.updates import axpy, xpay
 from solvers.result import Result, Status
 from solvers.system import norm as euclidean_norm

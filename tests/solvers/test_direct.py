@@ -74,6 +74,16 @@ def test_singular_matrices_end_in_a_status(A, b, form):
     assert result.residual_norm <= np.linalg.norm(b)
 
 
+def test_matrices_singular_by_structure_end_in_a_status():
+    """SuperLU crashes on some of these ("failed to factorize matrix", BLAS messages), so it must not see them."""
+    rng = np.random.default_rng(7)
+    for _ in range(30):
+        A = sp.csr_array(sp.random_array((200, 200), density=0.015, rng=rng))
+        result = direct(A, np.ones(200))
+        assert result.status is Status.BREAKDOWN
+        assert not result.x.any()
+
+
 def test_indefinite_zero_diagonal_needs_pivoting():
     A = sp.csr_array(np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 2.0], [0.0, 2.0, 1e-14]]))
     x = np.array([1.0, 2.0, 3.0])

@@ -142,6 +142,12 @@ def test_recognised_again_from_csr(shape, boundary):
     assert (again.tocsr() != A.tocsr()).nnz == 0
 
 
+def test_sides_are_told_apart_by_the_sums_of_their_rows():
+    mixed = [("dirichlet", "neumann"), ("neumann", "dirichlet"), ("periodic", "periodic")]
+    A = gallery.poisson((4, 5, 6), boundary=mixed)
+    assert StencilOperator.from_csr(A.tocsr(), (4, 5, 6)).boundary == tuple(mixed)
+
+
 def test_what_is_no_stencil_is_refused():
     A = gallery.poisson((5, 6)).tocsr().tolil()
     A[2, 17] = 1.0

@@ -27,9 +27,11 @@ methods.register("direct")(direct)
 # (AMD EPYC; Darcy, coefficient 3 or 12 at random; benchmarks/crossover.py, benchmarks/results/crossover.json):
 #     2D  64^2:  14 | 23    96^2:  22 | 31   128^2: 52 | 55   192^2: 136 | 107   256^2: 299 | 214
 #     3D  10^3: 4.4 | 8.5   12^3: 8.1 | 11    14^3: 25 | 22    16^3:  42 | 27     20^3: 109 | 32
-# They cross near n = 20,000 in 2D and 2,300 in 3D. Elimination in a band costs n w^2 with w the bandwidth, n^(1/2) in
-# 2D and n^(2/3) in 3D: 4e8 and 0.7e8 at the crossings. The geometric mean of these is no more than a tenth wrong.
-_DIRECT_PAYS = 1.7e8
+# They cross near n = 20,000 in 2D and 2,300 in 3D. Elimination in a band costs n w^2 with w the bandwidth: n^(1/2) in
+# 2D, n^(2/3) in 3D or three quarters of that in the order of reverse Cuthill-McKee. That makes 4e8 and 0.4e8 to 0.7e8
+# at the crossings. One number between them takes factors up to 10,000 unknowns in 2D and 3,400 in 3D, and is nowhere
+# more than half slower than the better choice.
+_DIRECT_PAYS = 1e8
 # Up to here a factorisation is affordable where nothing else works: 2D to a million unknowns, 3D to 130,000.
 _DIRECT_POSSIBLE = 1e12
 # An iterative method that has another one behind it gets no longer than this: with a hierarchy that fits the problem

@@ -55,7 +55,8 @@ def cg(
     maxiter : int, optional
         Most iterations for each right-hand side; default 10 n, as scipy's.
     M : array, sparse matrix, LinearOperator, preconditioner object or callable, optional
-        Symmetric positive definite approximation of the *inverse* of A.
+        Symmetric positive definite approximation of the *inverse* of A. A preconditioner object that has not been set
+        up is set up for A; one that has been, for this or an earlier matrix, is used as it is.
     callback : callable, optional
         Called with a fresh copy of x after each iteration; returning True stops the run.
     null_space : "constant" or array of shape (n, k), optional

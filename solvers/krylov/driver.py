@@ -117,9 +117,10 @@ def run(
     dtype = system.dtype
     columns = np.ascontiguousarray(rhs.reshape(n, -1).T, dtype=dtype)
     products_before = system.products
-    preconditioner = None if M is None else System(_ready(M, system), size=n, dtype=dtype, name="M", exactly=True)
-    applies_before = preconditioner.products if preconditioner else 0
-    Q = system.null_space_basis(null_space)
+    preconditioner = Q = None
+    if system.finite:  # otherwise every column ends as NONFINITE_INPUT, and nothing should be set up for NaN
+        preconditioner = None if M is None else System(_ready(M, system), size=n, dtype=dtype, name="M", exactly=True)
+        Q = system.null_space_basis(null_space)
     guesses = _first_guesses(x0, columns, preconditioner, rhs.shape)
     setup_seconds += perf_counter() - started
 
@@ -147,7 +148,7 @@ def run(
         reason="; ".join([reason, *sentences] if reason else sentences),
         iterations=longest - 1,
         matvecs=system.products - products_before,
-        preconditioner_applies=preconditioner.products - applies_before if preconditioner else 0,
+        preconditioner_applies=preconditioner.products if preconditioner else 0,
         residual_norm=max(column.residual_norm for column in results),
         history=history[:, 0] if flat else history,
         setup_seconds=setup_seconds,

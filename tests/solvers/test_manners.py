@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
-from solvers import Jacobi, Result, Status, cg, direct, gallery, gmres, solve
+from solvers import AMG, Factorisation, Jacobi, Result, Status, cg, direct, gallery, gmres, solve
 
 METHODS = [cg, gmres, direct]
 ITERATIVE = [cg, gmres]
@@ -177,6 +177,16 @@ def test_nonfinite_input_is_refused_by_name(method, bad):
         assert result.info < 0
         assert name in result.reason
         assert np.isfinite(result.x).all()
+
+
+@methods(ITERATIVE)
+@pytest.mark.parametrize("M", [AMG, Jacobi, Factorisation])
+def test_nothing_is_set_up_for_a_nonfinite_matrix(method, M):
+    matrix = gallery.poisson((7, 8), boundary="neumann").tocsr()
+    matrix.data[3] = np.nan
+    result = method(matrix, B, M=M(), x0="Mb", null_space="constant")
+    assert result.status is Status.NONFINITE_INPUT
+    assert not result.x.any()
 
 
 @methods(ITERATIVE)

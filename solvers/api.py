@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from solvers.direct import direct
 from solvers.krylov.cg import cg
-from solvers.krylov.driver import Callback, Controls, right_hand_side
+from solvers.krylov.controls import Callback, Controls, right_hand_side
 from solvers.krylov.gmres import gmres
 from solvers.precondition import AMG, Jacobi, preconditioners
 from solvers.registry import Registry
@@ -23,13 +23,14 @@ methods.register("cg")(cg)
 methods.register("gmres")(gmres)
 methods.register("direct")(direct)
 
-# Sparse direct against CG + AMG, set-up and one solve to rtol 1e-8, ms on one core (AMD EPYC 2.4 GHz, November 2026;
-# SuperLU with MMD_AT_PLUS_A | the better of PyAMG's two hierarchies; coefficient 3 or 12 at random; `python -m
-# benchmarks.crossover` measures it again):
-#     2D  64^2: 14 | 27    96^2:  35 |  42   128^2:  83 |  70   256^2: 382 | 262   384^2: 1130 | 481
-#     3D  10^3:  5 |  8    12^3: 9.4 |  16    16^3:  41 |  21    20^3: 139 |  40    24^3:  491 |  57
-# They cross at n = 13,000 in 2D and 2,500 in 3D. Elimination in a band costs n w^2 with w the bandwidth, n^(1/2) in 2D
-# and n^(2/3) in 3D: 1.7e8 and 0.8e8 at the crossings, so that one number serves both.
+# Sparse direct | the better of PyAMG's two hierarchies under our cg: set-up and one solve to rtol 1e-8, ms on one core
+# (AMD EPYC; Darcy, coefficient 3 or 12 at random; benchmarks/crossover.py, benchmarks/results/crossover.json):
+#     2D  64^2:  14 | 23    96^2:  22 | 31   128^2: 52 | 55   192^2: 136 | 107   256^2: 299 | 214
+#     3D  10^3: 4.4 | 8.5   12^3: 8.1 | 11    14^3: 25 | 22    16^3:  42 | 27     20^3: 109 | 32
+# They cross near n = 20,000 in 2D and 2,300 in 3D. Elimination in a band costs n w^2 with w the bandwidth: n^(1/2) in
+# 2D, n^(2/3) in 3D or three quarters of that in the order of reverse Cuthill-McKee. That makes 4e8 and 0.4e8 to 0.7e8
+# at the crossings. One number between them takes factors up to 10,000 unknowns in 2D and 3,400 in 3D, and is nowhere
+# more than half slower than the better choice.
 _DIRECT_PAYS = 1e8
 # Up to here a factorisation is affordable where nothing else works: 2D to a million unknowns, 3D to 130,000.
 _DIRECT_POSSIBLE = 1e12

@@ -288,10 +288,13 @@ class System:
                 )
             if not np.isfinite(basis).all():
                 raise ValueError("null_space: holds NaN or infinity")
-        lengths = np.linalg.norm(basis, axis=0)
-        if not np.all(lengths > 0):
+        largest = np.max(np.abs(basis), axis=0)
+        if not np.all(largest > 0):
             raise ValueError("null_space: a column is zero")
-        Q, R = np.linalg.qr((basis / lengths).astype(np.result_type(self.dtype, working_dtype(basis.dtype))))
+        basis = basis / largest
+        Q, R = np.linalg.qr(
+            (basis / np.linalg.norm(basis, axis=0)).astype(np.result_type(self.dtype, working_dtype(basis.dtype)))
+        )
         if np.min(np.abs(np.diag(R))) < _rounding(self.dtype):
             raise ValueError("null_space: its columns are linearly dependent; leave out those that the others span")
         if Q.dtype.kind == "c" and self.dtype.kind != "c":

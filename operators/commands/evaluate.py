@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from datagen.commands.cli import run
-from datagen.store import open_store
-from operators.evaluation import evaluate
 
 
 def evaluate_command(config: dict[str, Any]) -> None:
     """Plain configuration in, a report's folder out; see ``configs/evaluate.yaml`` for the keys."""
+    # torch takes seconds to import, and --help or a misspelt key should not wait for it.
+    from datagen.store import open_store
+    from operators.evaluation import evaluate
+
     out = Path(config["out"]) if config["out"] else Path(config["checkpoint"]).parent / "evaluation"
     store = open_store(config["dataset"]["path"])
     content = evaluate(config["checkpoint"], store, out, config["device"], config["certify"])

@@ -11,6 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import configs
+import datagen.store
 from operators.commands import evaluate, predict, train
 from operators.models import models
 from operators.optimizers import optimizers, schedulers
@@ -71,8 +72,7 @@ def command(monkeypatch, make_store, tmp_path):
     """Run a command as its console script does, in an empty folder, on a dataset in memory."""
     monkeypatch.chdir(tmp_path)
     stores = {"data/a": make_store(path="data/a"), "data/fine": make_store(path="data/fine", shape=(24, 24))}
-    for module in (train, evaluate):
-        monkeypatch.setattr(module, "open_store", lambda path: stores[path])
+    monkeypatch.setattr(datagen.store, "open_store", lambda path: stores[path])
 
     def run(module, *arguments):
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # `cli.run` sets it, for a process of its own

@@ -162,11 +162,7 @@ class GaussianRandomField:
 
         The average is ``sum_j lambda_j / volume`` over a fixed number of modes, whatever grid the field is drawn on.
         """
-        dimension = len(self.lengths)
-        count = _NORMALISATION_MODES.get(dimension, 32)
-        unit = replace(self, sigma=1.0)
-        average = unit.eigenvalues((count,) * dimension).sum() / math.prod(self.lengths)
-        return replace(self, sigma=standard_deviation / math.sqrt(average))
+        return replace(self, sigma=standard_deviation / math.sqrt(_average_variance(replace(self, sigma=1.0))))
 
     def _modes(self, grid: Grid) -> tuple[int, ...]:
         resolved = [resolved_modes(b, n, grid.centring) for b, n in zip(self.bases, grid.shape, strict=True)]
@@ -205,3 +201,11 @@ class GaussianRandomField:
     def variance(self, grid: Grid) -> NDArray[np.float64]:
         """Pointwise variance ``sum_j lambda_j phi_j(x)^2`` over the modes that `sample` draws, shape ``grid.shape``."""
         return self._expand(self.eigenvalues(self._modes(grid)), grid, power=2)
+
+
+@lru_cache(maxsize=32)
+def _average_variance(field: GaussianRandomField) -> float:
+    """Variance averaged over the box; the same for every sample of a family, hence remembered."""
+    dimension = len(field.lengths)
+    count = _NORMALISATION_MODES.get(dimension, 32)
+    return float(field.eigenvalues((count,) * dimension).sum()) / math.prod(field.lengths)

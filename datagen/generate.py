@@ -270,10 +270,13 @@ def generate(
     folder = Path(folder)
     if (shard_index is None) != (shard_count is None):
         raise ValueError("shard.index and shard.count go together: this job's number, and how many jobs there are")
+    for name, value in (("shard.index", shard_index), ("shard.count", shard_count)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
     if shard_index is not None and shard_count is not None and not 0 <= shard_index < shard_count:
         raise ValueError(f"shard.index must be from 0 to shard.count - 1 = {shard_count - 1}, got {shard_index}")
-    if workers < 1:
-        raise ValueError(f"executor.workers must be at least 1, got {workers}")
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"executor.workers must be a whole number of at least 1, got {workers!r}")
     execute = executors[executor]
     prepare_folder(spec, folder)
     mine = spec.shards if shard_count is None else spec.shards[shard_index::shard_count]

@@ -18,6 +18,7 @@ cannot run code. Its keys:
 import inspect
 import io
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,19 @@ from datagen.files import write_atomically
 from operators.models import models
 
 FORMAT_VERSION = 1
+
+# What zip archive and restricted unpickler raise on bytes that make no sense to them.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    OSError,
+)
 
 
 def complete_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,11 +102,15 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"no checkpoint at {path}; southwell-train leaves best.pt and last.pt in its out folder")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"the checksum of {damaged} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{path} cannot be read as a checkpoint: it is damaged, or holds more than tensors and plain values "
-            f"({str(error).splitlines()[0]})"
+            f"({(str(error) or type(error).__name__).splitlines()[0]})"
         ) from None
     if not isinstance(content, dict) or "format_version" not in content:
         raise ValueError(f"{path} is a torch file but not a Southwell checkpoint (it has no format_version)")

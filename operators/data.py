@@ -1,33 +1,12 @@
 """Training data: splits of a store as tensors, their normalisation, and the order in which batches are drawn."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-
-class Store(Protocol):
-    """What this package needs of a dataset; `datagen.store.open_store` gives one."""
-
-    @property
-    def path(self) -> Any: ...
-    @property
-    def spec(self) -> dict[str, Any]: ...
-    @property
-    def fields(self) -> Sequence[Any]: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def boundary(self) -> Sequence[Sequence[str]]: ...
-    @property
-    def sizes(self) -> dict[str, int]: ...
-
-    def read(self, split: str, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.floating]:
-        """Samples of one field, shape (samples, *grid)."""
+from datagen.store import Store
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ import yaml
 from numpy.typing import NDArray
 
 from datagen.files import json_bytes, read_json, write_atomically
+from datagen.store import Store
 from operators.baselines import Baseline, Predict, ridge, training_mean
-from operators.data import Store, load_split, periodic_axes
+from operators.data import load_split, periodic_axes
+from operators.hybrid import certify
 from operators.metrics import measure, summarise
 from operators.plots import loss_curve, samples, save_figure
 from operators.predict import Predictor, load
@@ -22,6 +24,7 @@ from operators.trainer import flatten
 logger = logging.getLogger(__name__)
 
 SHOWN_SAMPLES = 3
+CERTIFIED_RTOL = 1e-8
 COLUMNS = {  # metric and summary -> heading of the report's table
     ("relative_l2", "mean"): "relative L2",
     ("relative_l2", "median"): "median",
@@ -34,7 +37,11 @@ Fields = NDArray[np.float32]
 
 
 def evaluate(
-    checkpoint: str | Path, store: Store, out: str | Path | None = None, device: str = "auto"
+    checkpoint: str | Path,
+    store: Store,
+    out: str | Path | None = None,
+    device: str = "auto",
+    certified_samples: int = 0,
 ) -> dict[str, Any]:
     """Measure a checkpoint on a dataset's test split, beside naive predictors, and write it all down.
 
@@ -50,12 +57,14 @@ def evaluate(
         checkpoint if left out.
     device : str
         "auto", "cpu" or "cuda".
+    certified_samples : int
+        How many test samples to finish by a solver and certify (`operators.hybrid.certify`).
 
     Returns
     -------
     dict
         The content of ``metrics.json``: under ``results``, for each predictor, every metric's mean, median and max over
-        samples, and the seconds it took.
+        samples, and the seconds it took; under ``certified`` what the prediction saved the solver.
 
     Raises
     ------
@@ -87,7 +96,7 @@ def evaluate(
     for baseline, seconds in _baselines(store):
         add(baseline.name, baseline.predict, seconds)
 
-    content = {
+    content: dict[str, Any] = {
         "format_version": 1,
         "checkpoint": str(checkpoint),
         "dataset": str(store.path),
@@ -99,6 +108,8 @@ def evaluate(
         "epochs": len(predictor.history),
         "results": results,
     }
+    if certified_samples:
+        content["certified"] = _certify(predictor, store, certified_samples)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "metrics.json", json_bytes(content))
     save_figure(loss_curve(predictor.history), out / "loss.png")
@@ -133,6 +144,24 @@ def _baselines(store: Store) -> list[tuple[Baseline, float]]:
         (train.inputs.numpy(), train.outputs.numpy()), (validation.inputs.numpy(), validation.outputs.numpy())
     )
     return [(mean, fitted_mean - started), (linear, time.perf_counter() - fitted_mean)]
+
+
+def _certify(predictor: Predictor, store: Store, count: int) -> dict[str, Any]:
+    """Finish the first test samples by conjugate gradients, from the prediction and from zero."""
+    residuals, guided, unguided = [], [], []
+    for index in range(min(count, store.sizes["test"])):
+        sample = store.sample("test", index)
+        done = certify(predictor, store.family, sample, CERTIFIED_RTOL)
+        residuals.append(done.result.residual_norm / float(np.linalg.norm(store.family.system(sample).b)))
+        guided.append(done.result.iterations)
+        unguided.append(done.from_zero.iterations)
+    return {
+        "samples": len(residuals),
+        "rtol": CERTIFIED_RTOL,
+        "worst_relative_residual": max(residuals),
+        "mean_iterations_from_prediction": float(np.mean(guided)),
+        "mean_iterations_from_zero": float(np.mean(unguided)),
+    }
 
 
 def command_line(config: Mapping[str, Any]) -> str:
@@ -175,6 +204,19 @@ def _grid(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
+def _certified(content: Mapping[str, Any]) -> list[str]:
+    if "certified" not in content:
+        return []
+    c = content["certified"]
+    guided, unguided = c["mean_iterations_from_prediction"], c["mean_iterations_from_zero"]
+    return [
+        f"Certified: {c['samples']} test samples, finished by conjugate gradients from the prediction, satisfy their "
+        f"equations to a relative residual of {c['worst_relative_residual']:.1e} or less (asked: {c['rtol']:.0e}). "
+        f"That took {guided:.1f} iterations on average, against {unguided:.1f} from zero.",
+        "",
+    ]
+
+
 def _report(content: Mapping[str, Any], predictor: Predictor) -> str:
     samples = content["samples"]
     trained = "" if content["grid"] == content["trained_grid"] else f" (trained on {_grid(content['trained_grid'])})"
@@ -200,6 +242,7 @@ def _report(content: Mapping[str, Any], predictor: Predictor) -> str:
         f"The model has {content['parameters']:,} parameters. The checkpoint is from epoch {len(predictor.history)}; "
         f"the least validation loss until then, {best['validation_loss']:.4g}, is that of epoch {int(best['epoch'])}.",
         "",
+        *_certified(content),
         "![samples](samples.png)",
         "",
         "![loss](loss.png)",

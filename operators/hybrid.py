@@ -5,8 +5,8 @@ is multiplied by the factor that minimises the energy of the error,
 
     x0 = s u,    s = <u, b> / <u, A u>    (A symmetric positive definite),
 
-after which ``||x - x0||_A <= ||x - 0||_A``: in the norm that conjugate gradients minimise, the guess is never worse than
-no guess. (Hegedues 1991; the tolerance stays tied to ``||b||``, so a good guess is not punished.)
+after which ``||x - x0||_A <= ||x - 0||_A``: in the norm that conjugate gradients minimise, the guess is never worse
+than no guess. (Hegedues 1991; the tolerance stays tied to ``||b||``, so a good guess is not punished.)
 """
 
 from collections.abc import Mapping
@@ -117,7 +117,9 @@ def certify(
     outputs = [f.name for f in family.role("output")]
     expected = (len(outputs), *family.mesh.shape)
     if predicted.shape != expected:
-        raise ValueError(f"the model predicted an array of shape {predicted.shape}, family {family.name} has {expected}")
+        raise ValueError(
+            f"the model predicted an array of shape {predicted.shape}, family {family.name} has {expected}"
+        )
     if not np.all(np.isfinite(predicted)):
         raise ValueError("the model predicted values that are not finite; no guess can be made of them")
     prediction = dict(zip(outputs, predicted, strict=True))

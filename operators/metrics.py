@@ -47,8 +47,8 @@ def measure(
     names = [name for name in METRICS if name != "relative_h1" or min(target.shape[2:]) >= 3]
     parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
     for start in range(0, len(target), BATCH):
-        p = torch.from_numpy(np.asarray(prediction[start : start + BATCH], dtype=np.float64))
-        y = torch.from_numpy(np.asarray(target[start : start + BATCH], dtype=np.float64))
+        p = torch.from_numpy(np.array(prediction[start : start + BATCH], dtype=np.float64))
+        y = torch.from_numpy(np.array(target[start : start + BATCH], dtype=np.float64))
         for name in names:
             parts[name].append(losses[name](p, y, periodic).numpy())
     return {name: np.concatenate(values) for name, values in parts.items()}

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from datagen.store import Store
 from operators.checkpoint import load_checkpoint, rebuild_model
-from operators.data import Channel, GaussianNormaliser, Store, channels
+from operators.data import Channel, GaussianNormaliser, channels
 from operators.devices import choose_device
 
 

@@ -28,8 +28,9 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from datagen.files import write_atomically
+from datagen.store import Store
 from operators.checkpoint import complete_arguments, load_checkpoint, save_checkpoint
-from operators.data import GaussianNormaliser, Split, Store, channels, epoch_batches, load_split, periodic_axes
+from operators.data import GaussianNormaliser, Split, channels, epoch_batches, load_split, periodic_axes
 from operators.devices import choose_device
 from operators.losses import losses
 from operators.models import models

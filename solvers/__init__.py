@@ -1,6 +1,21 @@
-"""Given A and b: find x, and prove it."""
+"""Given A and b: find x, and prove it.
+
+>>> import numpy as np
+>>> from solvers import gallery, solve
+>>> A = gallery.poisson((30, 30))  # or any array, sparse matrix, LinearOperator or callable
+>>> b = np.ones(900)
+>>> result = solve(A, b, rtol=1e-10)
+>>> bool(np.linalg.norm(b - A @ result.x) <= 1e-10 * np.linalg.norm(b))
+True
+>>> x, info = solve(A, b)  # scipy's way
+
+`solve` chooses the method, raises if the tolerance is missed, and says in ``print(result)`` what it did. The methods
+below it, `cg`, `gmres` and `direct`, have scipy's signatures and never raise for want of convergence: look at
+``result.status``.
+"""
 
 from solvers import gallery
+from solvers.api import solve
 from solvers.direct import Factorisation, direct
 from solvers.krylov.cg import cg
 from solvers.krylov.gmres import gmres
@@ -23,4 +38,5 @@ __all__ = [
     "gallery",
     "gmres",
     "preconditioners",
+    "solve",
 ]

@@ -28,6 +28,7 @@ from solvers.geometry import (
     checked_shape,
     checked_spacing,
 )
+from solvers.recognise import recognise
 
 _BLOCK = 2048  # unknowns whose results stay in the first-level cache while all the shifts are added to them
 
@@ -325,7 +326,7 @@ class StencilOperator(LinearOperator):
         data = np.empty(stored, dtype=self.dtype)
         _fill_csr(coefficients, shifts, indptr, indices, data)
         matrix = sp.csr_array((data, indices, indptr), shape=(points, points))
-        matrix.sum_duplicates()  # two offsets are one shift on grids a point or two wide
+        # Two offsets may be the same shift on grids a point or two wide, but never in the same row.
         if rows.size:
             used = values != 0
             matrix = matrix + sp.csr_array((values[used], (rows[used], columns[used])), shape=(points, points))
@@ -345,9 +346,7 @@ class StencilOperator(LinearOperator):
     ) -> "StencilOperator":
         """Recognise the stencil in a sparse matrix whose unknowns are the points of a grid in C order.
 
-        An axis is taken as periodic if entries couple its two ends (which can be told only where it has at least
-        ``2 * reach + 1`` points). A side is taken as "neumann" if all its rows sum to zero, otherwise as "dirichlet":
-        the matrix does not say more.
+        What the matrix says of the sides, and what it does not, is in `solvers.recognise.recognise`.
 
         Parameters
         ----------
@@ -372,53 +371,8 @@ class StencilOperator(LinearOperator):
         >>> sorted(again.offsets) == sorted(A.offsets), again.boundary[0]
         (True, ('dirichlet', 'dirichlet'))
         """
-        grid = checked_shape(shape)
-        n = int(np.prod(grid))
-        if not sp.issparse(A) or A.shape != (n, n):
-            what = f"shape {A.shape}" if hasattr(A, "shape") else type(A).__name__
-            raise ValueError(f"A: expected a sparse matrix of shape ({n}, {n}) for the grid {grid}, got {what}")
-        entries = sp.coo_array(A)
-        entries.sum_duplicates()
-        stored = entries.data != 0
-        row, column, data = entries.row[stored], entries.col[stored], entries.data[stored]
-        steps = np.stack(np.unravel_index(column, grid)).astype(np.int64) - np.stack(np.unravel_index(row, grid))
-        wraps = []
-        for axis, size in enumerate(grid):
-            around = np.abs(steps[axis]) >= size - reach
-            wraps.append(bool(size >= 2 * reach + 1 and around.any()))
-            if wraps[-1]:
-                steps[axis][around] -= np.sign(steps[axis][around]) * size
-        far = np.flatnonzero((np.abs(steps) > reach).any(axis=0))
-        if far.size:
-            i, j = int(row[far[0]]), int(column[far[0]])
-            raise ValueError(
-                f"A: entry ({i}, {j}) couples grid points {tuple(map(int, np.unravel_index(i, grid)))} and "
-                f"{tuple(map(int, np.unravel_index(j, grid)))}, further apart than {reach} on the grid {grid}: "
-                "this is no stencil of that reach (check the shape and its order, or raise reach)"
-            )
-        # One number for each offset, so that a one-dimensional unique finds them all.
-        code = np.ravel_multi_index(tuple(steps + reach), (2 * reach + 1,) * len(grid))
-        codes, which = np.unique(code, return_inverse=True)
-        coefficients = np.zeros((codes.size, n), dtype=entries.dtype)
-        coefficients[which, row] = data
-        found = np.stack(np.unravel_index(codes, (2 * reach + 1,) * len(grid)), axis=1) - reach
-        sums = np.abs(np.bincount(row, weights=np.real(data), minlength=n)).reshape(grid)
-        # Rounding of a row sum is a few eps times its largest entry.
-        zero_sum = sums <= 100 * np.finfo(np.float64).eps * np.max(np.abs(data), initial=0.0)
-        boundary = [
-            ("periodic", "periodic")
-            if wraps[axis]
-            else tuple("neumann" if np.take(zero_sum, side, axis=axis).all() else "dirichlet" for side in (0, -1))
-            for axis in range(len(grid))
-        ]
-        return cls(
-            [tuple(int(step) for step in offset) for offset in found],
-            coefficients.reshape(-1, *grid),
-            shape=grid,
-            spacing=spacing,
-            boundary=boundary,
-            centring=centring,
-        )
+        offsets, coefficients, sides = recognise(A, checked_shape(shape), reach)
+        return cls(offsets, coefficients, shape=shape, spacing=spacing, boundary=sides, centring=centring)
 
     def __repr__(self) -> str:
         return (

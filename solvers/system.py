@@ -18,8 +18,8 @@ from solvers.stencil import StencilOperator
 NUMBER_TYPES = "float32, float64, complex64 or complex128"
 
 
-def working_dtype(*operands: Any) -> np.dtype:
-    """Common dtype of arrays and dtypes; whole numbers become float64.
+def working_dtype(*dtypes: Any) -> np.dtype:
+    """Common dtype of some; whole numbers become float64.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def working_dtype(*operands: Any) -> np.dtype:
     >>> working_dtype(np.float32, np.complex64), working_dtype(np.int8)
     (dtype('complex64'), dtype('float64'))
     """
-    dtype = np.result_type(*(getattr(operand, "dtype", operand) for operand in operands))
+    dtype = np.result_type(*dtypes)
     if dtype.kind in "iub":
         return np.dtype(np.float64)
     if dtype.char not in "fdFD":
@@ -222,6 +222,16 @@ class System:
         size = norm(Ax) * norm(y) + norm(x) * norm(np.asarray(Ay))
         return float(abs(np.vdot(y, Ax) - np.vdot(Ay, x)) / size) if size > 0 else 0.0
 
+    @property
+    def maybe_definite(self) -> bool:
+        """Symmetric, and neither its diagonal nor the sum of its entries shows that it is not positive (semi)definite.
+
+        The diagonal entries are ``e_i' A e_i``, the sum is ``1' A 1``: all must be positive, the last may vanish.
+        """
+        if not (self.symmetric and self.diagonal_positive):
+            return False
+        return self.matrix is None or self.annihilates_constants or bool(self.matrix.sum().real > 0)
+
     @cached_property
     def annihilates_constants(self) -> bool:
         """A times the vector of ones vanishes to rounding, as for pure Neumann and periodic problems."""
@@ -278,10 +288,13 @@ class System:
                 )
             if not np.isfinite(basis).all():
                 raise ValueError("null_space: holds NaN or infinity")
-        lengths = np.linalg.norm(basis, axis=0)
-        if not np.all(lengths > 0):
+        largest = np.max(np.abs(basis), axis=0)
+        if not np.all(largest > 0):
             raise ValueError("null_space: a column is zero")
-        Q, R = np.linalg.qr((basis / lengths).astype(np.result_type(self.dtype, working_dtype(basis))))
+        basis = basis / largest
+        Q, R = np.linalg.qr(
+            (basis / np.linalg.norm(basis, axis=0)).astype(np.result_type(self.dtype, working_dtype(basis.dtype)))
+        )
         if np.min(np.abs(np.diag(R))) < _rounding(self.dtype):
             raise ValueError("null_space: its columns are linearly dependent; leave out those that the others span")
         if Q.dtype.kind == "c" and self.dtype.kind != "c":

@@ -15,10 +15,6 @@ import configs
 FAILED, REFUSED = 1, 2
 
 
-class Refusal(Exception):
-    """Bad input, said in a sentence."""
-
-
 def fail(sentence: str, code: int) -> NoReturn:
     """End with a sentence on standard error."""
     print(f"error: {sentence}", file=sys.stderr)
@@ -59,24 +55,36 @@ def run(command: Callable[[dict[str, Any]], None], config_name: str) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    raised: list[BaseException] = []
+    here = os.getpid()
 
     @hydra.main(version_base="1.3", config_path="pkg://configs", config_name=config_name)
     def main(config: DictConfig) -> None:
-        missing = sorted(OmegaConf.missing_keys(config))
-        if missing:
-            raise Refusal(f"{', '.join(missing)} must be given: {' '.join(f'{key}=...' for key in missing)}")
-        values = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(values, dict)
-        command({str(key): value for key, value in values.items()})
+        if raised:
+            return  # an earlier job of this sweep failed
+        try:
+            missing = sorted(OmegaConf.missing_keys(config))
+            if missing:
+                raise ValueError(f"{', '.join(missing)} must be given: {' '.join(f'{key}=...' for key in missing)}")
+            values = OmegaConf.to_container(config, resolve=True)
+            assert isinstance(values, dict)
+            command({str(key): value for key, value in values.items()})
+        except BaseException as error:
+            if os.getpid() != here:
+                raise  # a job of a parallel launcher: its process hands the error over
+            raised.append(error)  # Hydra would print lines of its own around it
 
     # Hydra then raises what it would print and exit with, so that we can say it better.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         main()
-    except (Refusal, ValueError, HydraException, OmegaConfBaseException) as error:
+        if raised:
+            raise raised[0]
+    except (ValueError, HydraException, OmegaConfBaseException) as error:
         if traceback_wanted:
             raise
-        sentence = str(error) if isinstance(error, (Refusal, ValueError)) else _explain(error, config_name)
+        foreign = isinstance(error, (HydraException, OmegaConfBaseException))
+        sentence = _explain(error, config_name) if foreign else str(error)
         fail(sentence, REFUSED)
     except (OSError, RuntimeError, FloatingPointError) as error:
         if traceback_wanted:

@@ -47,7 +47,7 @@ def generate_command(config: dict[str, Any]) -> None:
         dtype=config["store"]["dtype"],
     )
     folder = Path(str(config["out"]))
-    workers = config["executor"]["workers"] or available_cores()
+    workers = available_cores() if config["executor"]["workers"] is None else config["executor"]["workers"]
     if config["dry_run"]:
         print(estimate(spec).sentence(workers))
         return

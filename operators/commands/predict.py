@@ -11,11 +11,13 @@ import numpy as np
 
 from datagen.commands.cli import run
 from datagen.files import write_atomically
-from operators.predict import load
 
 
 def predict_command(config: dict[str, Any]) -> None:
     """Plain configuration in, predicted fields out; see ``configs/predict.yaml`` for the keys."""
+    # torch takes seconds to import, and --help or a misspelt key should not wait for it.
+    from operators.predict import load
+
     source, out = Path(config["input"]), Path(config["out"])
     if not source.is_file():
         raise ValueError(f"input={source}: there is no such file")

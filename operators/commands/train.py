@@ -7,12 +7,14 @@ import signal
 from typing import Any
 
 from datagen.commands.cli import run
-from datagen.store import open_store
-from operators.trainer import train
 
 
 def train_command(config: dict[str, Any]) -> None:
     """Plain configuration in, a run's folder out; see ``configs/train.yaml`` for the keys."""
+    # torch takes seconds to import, and --help or a misspelt key should not wait for it.
+    from datagen.store import open_store
+    from operators.trainer import train
+
     result = train(config, open_store(config["dataset"]["path"]))
     if not result.finished:
         raise SystemExit(128 + signal.SIGTERM)

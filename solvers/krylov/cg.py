@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from solvers.krylov.driver import Callback, Controls, Correction, Outcome, run
+from solvers.krylov.controls import Callback, Controls
+from solvers.krylov.driver import Correction, Outcome, run
 from solvers.krylov.updates import axpy, xpay
 from solvers.result import Result, Status
 from solvers.system import norm as euclidean_norm
@@ -54,7 +55,8 @@ def cg(
     maxiter : int, optional
         Most iterations for each right-hand side; default 10 n, as scipy's.
     M : array, sparse matrix, LinearOperator, preconditioner object or callable, optional
-        Symmetric positive definite approximation of the *inverse* of A.
+        Symmetric positive definite approximation of the *inverse* of A. A preconditioner object that has not been set
+        up is set up for A; one that has been, for this or an earlier matrix, is used as it is.
     callback : callable, optional
         Called with a fresh copy of x after each iteration; returning True stops the run.
     null_space : "constant" or array of shape (n, k), optional
@@ -104,15 +106,16 @@ def _iterate(problem: Correction) -> Outcome:
     real = r.real.dtype.type
     eps = float(np.finfo(real).eps)
     d = np.zeros_like(r)
-    best, best_norm = None, norm  # None: where we began, d = 0
-    start = norm
+    best: np.ndarray | None = None  # None: where we began, d = 0
+    best_norm = norm
+    start, rr = norm, float(np.vdot(r, r).real)
 
     p = np.zeros_like(r)
     rz_old, p_size, largest_curvature = 1.0, 0.0, 0.0
     while budget[0] > 0:
         budget[0] -= 1
         z = r if precondition is None else precondition(r)
-        rz = norm * norm if precondition is None else float(np.vdot(r, z).real)
+        rz = rr if precondition is None else float(np.vdot(r, z).real)
         if not rz > 0.0:
             if not isfinite(rz):
                 return _best(best, d, best_norm, norm), Status.NONFINITE_OUTPUT, "M returned NaN or infinity"
@@ -133,11 +136,16 @@ def _iterate(problem: Correction) -> Outcome:
         largest_curvature = max(largest_curvature, relative)
         alpha = rz / curvature
         axpy(real(-alpha), q, r)
-        new_norm = sqrt(float(np.vdot(r, r).real))
+        rr = float(np.vdot(r, r).real)
+        new_norm = sqrt(rr)
         if doubtful and not new_norm < norm:
             return _best(best, d, best_norm, norm), *_wrong_curvature(p, q, curvature, largest_curvature * p_size)
         if new_norm > norm and norm < best_norm:
-            best, best_norm = d.copy(), norm  # only at a local minimum is the iterate worth a copy
+            best_norm = norm  # only at a local minimum is the iterate worth a copy
+            if best is None:
+                best = d.copy()
+            else:
+                np.copyto(best, d)
         axpy(real(alpha), p, d)
         norm, rz_old = new_norm, rz
         if not isfinite(norm):

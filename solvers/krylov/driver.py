@@ -14,19 +14,16 @@ arithmetic but keeps squares from overflow and underflow, for b of 1e-200 as for
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import floor, inf, isfinite, log2, sqrt
-from numbers import Integral, Real
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
+from solvers.krylov.controls import Controls, right_hand_side
 from solvers.result import Result, Status
 from solvers.system import System, norm, working_dtype
-
-Callback = Callable[[np.ndarray], Any]
 
 
 @dataclass
@@ -69,42 +66,6 @@ Kernel = Callable[[Correction], Outcome]
 
 
 @dataclass
-class Controls:
-    """The arguments that all methods take, checked.
-
-    Raises
-    ------
-    ValueError, TypeError
-        With a sentence that names the argument.
-    """
-
-    rtol: float = 1e-5
-    atol: float = 0.0
-    maxiter: int | None = None
-    callback: Callback | None = None
-    time_limit: float | None = None
-    started: float = field(default_factory=perf_counter)
-
-    def __post_init__(self) -> None:
-        for name in ("rtol", "atol"):
-            value = getattr(self, name)
-            if not isinstance(value, Real) or not float(value) >= 0:
-                raise ValueError(f"{name}: expected a number that is zero or positive, got {value!r}")
-        if self.maxiter is not None and (not isinstance(self.maxiter, Integral) or self.maxiter < 0):
-            raise ValueError(f"maxiter: expected None or a whole number that is not negative, got {self.maxiter!r}")
-        if self.callback is not None and not callable(self.callback):
-            raise TypeError(f"callback: expected a callable that takes x, got {type(self.callback).__name__}")
-        limit = self.time_limit
-        if limit is not None and (not isinstance(limit, Real) or not float(limit) > 0):
-            raise ValueError(f"time_limit: expected None or a positive number of seconds, got {limit!r}")
-
-    @property
-    def deadline(self) -> float:
-        """The `perf_counter` time at which to stop."""
-        return inf if self.time_limit is None else self.started + self.time_limit
-
-
-@dataclass
 class _Column:
     """What came of one right-hand side."""
 
@@ -113,28 +74,6 @@ class _Column:
     reason: str
     residual_norm: float
     history: list[float]
-
-
-def right_hand_side(b: Any, x0: Any = None) -> np.ndarray:
-    """`b` as an array of numbers, shape (n,) or (n, k).
-
-    Raises
-    ------
-    ValueError, TypeError
-        With a sentence that says what b must be.
-    """
-    if sp.issparse(b):
-        raise TypeError("b: is a sparse matrix; pass b.toarray()")
-    array = np.asarray(b)
-    try:
-        working_dtype(array)
-    except TypeError as error:
-        raise TypeError(f"b: {error}") from None
-    if array.ndim not in (1, 2):
-        raise ValueError(f"b: expected shape (n,) or (n, k), got {array.shape}; flatten fields in C order")
-    if array.size == 0:
-        raise ValueError(f"b: is empty, of shape {array.shape}")
-    return array
 
 
 def run(
@@ -178,9 +117,10 @@ def run(
     dtype = system.dtype
     columns = np.ascontiguousarray(rhs.reshape(n, -1).T, dtype=dtype)
     products_before = system.products
-    preconditioner = None if M is None else System(_ready(M, system), size=n, dtype=dtype, name="M", exactly=True)
-    applies_before = preconditioner.products if preconditioner else 0
-    Q = system.null_space_basis(null_space)
+    preconditioner = Q = None
+    if system.finite:  # otherwise every column ends as NONFINITE_INPUT, and nothing should be set up for NaN
+        preconditioner = None if M is None else System(_ready(M, system), size=n, dtype=dtype, name="M", exactly=True)
+        Q = system.null_space_basis(null_space)
     guesses = _first_guesses(x0, columns, preconditioner, rhs.shape)
     setup_seconds += perf_counter() - started
 
@@ -208,7 +148,7 @@ def run(
         reason="; ".join([reason, *sentences] if reason else sentences),
         iterations=longest - 1,
         matvecs=system.products - products_before,
-        preconditioner_applies=preconditioner.products - applies_before if preconditioner else 0,
+        preconditioner_applies=preconditioner.products if preconditioner else 0,
         residual_norm=max(column.residual_norm for column in results),
         history=history[:, 0] if flat else history,
         setup_seconds=setup_seconds,
@@ -220,6 +160,10 @@ def run(
 
 def _ready(M: Any, system: System) -> Any:
     """A preconditioner object that has not seen a matrix yet is set up for this one."""
+    if isinstance(M, type):
+        raise TypeError(f"M: got the class {M.__name__} itself; give an object, {M.__name__}()")
+    if isinstance(M, str):
+        raise TypeError(f"M: got the name {M!r}; names are for solve(A, b, M={M!r}), give the object here")
     if hasattr(M, "setup") and getattr(M, "shape", None) is None:
         M.setup(system)
     return M
@@ -242,7 +186,7 @@ def _first_guesses(
     if guess.shape != shape and not (guess.size == n and len(columns) == 1):
         raise ValueError(f"x0: expected the shape of b, {shape}, got {guess.shape}")
     try:
-        working_dtype(guess)
+        working_dtype(guess.dtype)
     except TypeError as error:
         raise TypeError(f"x0: {error}") from None
     return [np.array(column, dtype=columns.dtype) for column in guess.reshape(n, -1).T]

@@ -88,7 +88,7 @@ def test_families_come_from_their_parameters_and_unknown_ones_are_named():
     assert build(**family.parameters()) == family
     with pytest.raises(ValueError, match=r"unknown PDE family 'darci'\. Did you mean 'darcy'"):
         build("darci")
-    with pytest.raises(ValueError, match="no argument 'taw'. Did you mean 'tau'"):
+    with pytest.raises(ValueError, match=r"no argument 'taw'\. Did you mean 'tau'"):
         build("darcy", taw=3.0)
 
 

@@ -73,7 +73,9 @@ def test_matvec_adjoint_csr_and_diagonal_follow_the_definition(shape, periodic, 
     reference = dense(A.offsets, coefficients, shape, periodic)
     # The same numbers are only placed and, where offsets coincide, added: at most 3**3 terms of rounding.
     tolerance = 30 * np.finfo(dtype).eps
-    np.testing.assert_allclose(A.tocsr().toarray(), reference, atol=tolerance)
+    matrix = A.tocsr()
+    np.testing.assert_allclose(matrix.toarray(), reference, atol=tolerance)
+    assert matrix.nnz == np.count_nonzero(reference)  # an entry that two offsets share is stored once
     x, y = rng.standard_normal((2, A.shape[0])).astype(dtype)
     # 27 products of size one are added: a few tens of eps.
     tolerance = 200 * np.finfo(dtype).eps
@@ -138,6 +140,12 @@ def test_recognised_again_from_csr(shape, boundary):
     again = StencilOperator.from_csr(A.tocsr(), shape, spacing=A.spacing, centring=A.centring)
     assert again.boundary == A.boundary
     assert (again.tocsr() != A.tocsr()).nnz == 0
+
+
+def test_sides_are_told_apart_by_the_sums_of_their_rows():
+    mixed = [("dirichlet", "neumann"), ("neumann", "dirichlet"), ("periodic", "periodic")]
+    A = gallery.poisson((4, 5, 6), boundary=mixed)
+    assert StencilOperator.from_csr(A.tocsr(), (4, 5, 6)).boundary == tuple(mixed)
 
 
 def test_what_is_no_stencil_is_refused():

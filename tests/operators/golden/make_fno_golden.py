@@ -5,8 +5,8 @@
     PYTHONPATH=/tmp/peer python tests/operators/golden/make_fno_golden.py
 
 Every case stores the peer's arguments, the names and shapes of its state dict (JSON; complex numbers as a last axis of
-length 2), all its numbers in that order, the input and the output. Grids are even on leading axes: on odd ones the peer's
-2.0.0 shifts the spectrum by one wavenumber.
+length 2), all its numbers in that order, the input and the output. Grids are even on leading axes: on odd ones the
+peer's 2.0.0 shifts the spectrum by one wavenumber.
 """
 
 import json

@@ -1,0 +1,269 @@
+"""`solve`: choose a method by what can be known cheaply, run it, verify, and fall back where the choice failed."""
+
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.csgraph import reverse_cuthill_mckee
+
+from solvers.direct import direct
+from solvers.krylov.cg import cg
+from solvers.krylov.controls import Callback, Controls, right_hand_side
+from solvers.krylov.gmres import gmres
+from solvers.precondition import AMG, Jacobi, preconditioners
+from solvers.registry import Registry
+from solvers.result import ConvergenceError, Result, Status
+from solvers.system import System
+
+methods: Registry = Registry("method")
+methods.register("cg")(cg)
+methods.register("gmres")(gmres)
+methods.register("direct")(direct)
+
+# Sparse direct | the better of PyAMG's two hierarchies under our cg: set-up and one solve to rtol 1e-8, ms on one core
+# (AMD EPYC; Darcy, coefficient 3 or 12 at random; benchmarks/crossover.py, benchmarks/results/crossover.json):
+#     2D  64^2:  14 | 23    96^2:  22 | 31   128^2: 52 | 55   192^2: 136 | 107   256^2: 299 | 214
+#     3D  10^3: 4.4 | 8.5   12^3: 8.1 | 11    14^3: 25 | 22    16^3:  42 | 27     20^3: 109 | 32
+# They cross near n = 20,000 in 2D and 2,300 in 3D. Elimination in a band costs n w^2 with w the bandwidth: n^(1/2) in
+# 2D, n^(2/3) in 3D or three quarters of that in the order of reverse Cuthill-McKee. That makes 4e8 and 0.4e8 to 0.7e8
+# at the crossings. One number between them takes factors up to 10,000 unknowns in 2D and 3,400 in 3D, and is nowhere
+# more than half slower than the better choice.
+_DIRECT_PAYS = 1e8
+# Up to here a factorisation is affordable where nothing else works: 2D to a million unknowns, 3D to 130,000.
+_DIRECT_POSSIBLE = 1e12
+# An iterative method that has another one behind it gets no longer than this: with a hierarchy that fits the problem
+# CG ends within some tens of iterations.
+_PATIENCE = {"cg": 500, "gmres": 50}
+
+# With these another method may still find the solution.
+_WORTH_ANOTHER = (
+    Status.MAX_ITERATIONS,
+    Status.STAGNATED,
+    Status.BREAKDOWN,
+    Status.INDEFINITE_PRECONDITIONER,
+    Status.INDEFINITE_OPERATOR,
+    Status.NONFINITE_OUTPUT,
+)
+
+
+def solve(
+    A: Any,
+    b: Any,
+    method: str = "auto",
+    *,
+    x0: Any = None,
+    rtol: float = 1e-5,
+    atol: float = 0.0,
+    maxiter: int | None = None,
+    M: Any = None,
+    callback: Callback | None = None,
+    null_space: Any = None,
+    time_limit: float | None = None,
+    throw: bool = True,
+) -> Result:
+    r"""Solve ``A x = b`` and prove it.
+
+    CONVERGED means that the true residual, recomputed from the x that is returned, satisfies
+
+    .. math:: \|b - A x\|_2 \le \max(\mathrm{rtol}\,\|b\|_2, \mathrm{atol}).
+
+    Parameters
+    ----------
+    A : array, sparse matrix or array, LinearOperator, StencilOperator or callable
+        Shape (n, n).
+    b : array, shape (n,) or (n, k)
+        One or several right-hand sides.
+    method : str
+        "auto", "cg", "gmres" or "direct". "auto" looks at structure, symmetry, the sign of the diagonal and the size,
+        says in ``reason`` what it chose and why, and tries the next best where the choice fails. It takes the constants
+        as null space if A is symmetric and annihilates them.
+    x0, rtol, atol, maxiter, callback, null_space, time_limit
+        As for `cg`. "auto" applies maxiter to each method that it tries, and the time limit to all together.
+    M : object or str, optional
+        Approximate inverse of A: anything that `cg` takes, or the name of a registered preconditioner ("jacobi",
+        "amg", "direct", or one from the entry points `southwell.preconditioners`).
+    throw : bool
+        Raise if the tolerance was not met; otherwise look at ``result.status`` yourself.
+
+    Returns
+    -------
+    Result
+        Products with A, seconds and iterations of all methods that were tried.
+
+    Raises
+    ------
+    ConvergenceError
+        If the tolerance was not met and `throw` is True; its ``result`` holds the best iterate.
+    ValueError, TypeError
+        If an argument has the wrong shape, type or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from solvers import gallery, solve
+    >>> A = gallery.poisson((40, 40))
+    >>> result = solve(A, np.ones(1600))
+    >>> result.converged, result.method
+    (True, 'direct')
+    >>> solve(A, np.ones(1600), M="amg", rtol=1e-10).method
+    'cg + AMG'
+    """
+    rhs = right_hand_side(b)
+    controls = Controls(rtol, atol, maxiter, callback, time_limit)
+    system = System.of(A, size=rhs.shape[0], dtype=rhs.dtype)
+    if np.iscomplexobj(x0):
+        system = System.of(system, dtype=np.complex64)
+    if isinstance(M, str):
+        M = preconditioners.build(M)
+    if method == "auto":
+        result = _auto(system, rhs, x0, controls, M, null_space)
+    else:
+        attempt = _Attempt(method, M, "")
+        result = _run(attempt, system, rhs, x0, controls, null_space)
+    if throw and not result.converged:
+        raise ConvergenceError(result)
+    return result
+
+
+@dataclass
+class _Attempt:
+    """A method that may do, its preconditioner, and why it was chosen."""
+
+    method: str
+    M: Any
+    why: str
+
+    @property
+    def name(self) -> str:
+        """As in `Result.method`."""
+        return self.method if self.M is None else f"{self.method} + {type(self.M).__name__}"
+
+
+def _run(
+    attempt: _Attempt, system: System, b: np.ndarray, x0: Any, controls: Controls, null_space: Any, last: bool = True
+) -> Result:
+    maxiter = controls.maxiter
+    if maxiter is None and not last:
+        maxiter = _PATIENCE.get(attempt.method)
+    left = None if controls.time_limit is None else max(controls.deadline - perf_counter(), 1e-9)
+    arguments: dict[str, Any] = {
+        "rtol": controls.rtol,
+        "atol": controls.atol,
+        "maxiter": maxiter,
+        "callback": controls.callback,
+        "null_space": null_space,
+        "time_limit": left,
+    }
+    run = methods[attempt.method]
+    if attempt.method != "direct":
+        arguments["M"] = attempt.M
+    elif attempt.M is not None:
+        raise ValueError("M: method='direct' takes no preconditioner; leave M out, or choose 'cg' or 'gmres'")
+    return run(system, b, x0, **arguments)
+
+
+def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, null_space: Any) -> Result:
+    """Try the methods of the plan in turn, each from the best iterate of those before it."""
+    reasons = []
+    before = system.products
+    if not system.finite:
+        plan = [_Attempt("gmres", None, "A is not finite")]  # which names the fault without a computation
+    else:
+        if null_space is None and system.matrix is not None and system.annihilates_constants and system.symmetric:
+            null_space = "constant"
+            reasons.append("A is symmetric and annihilates the constants, so they are its null_space")
+        plan = _plan(system, 1 if b.ndim == 1 else b.shape[1], M)
+    result: Result | None = None
+    for position, attempt in enumerate(plan):
+        current = _run(attempt, system, b, x0, controls, null_space, last=position == len(plan) - 1)
+        reasons.append(f"{attempt.name}: {attempt.why}" + (f" [{current.reason}]" if current.reason else ""))
+        result = current if result is None else _joined(result, current)
+        if result.status not in _WORTH_ANOTHER or perf_counter() > controls.deadline:
+            break
+        if result.status is Status.MAX_ITERATIONS and controls.maxiter is not None:
+            break
+        reasons.append(f"that ended as {result.status.name}")
+        x0 = result.x
+    assert result is not None  # every plan has an attempt
+    return replace(result, reason="; ".join(reasons), matvecs=system.products - before)
+
+
+def _joined(first: Result, second: Result) -> Result:
+    """The second attempt, which began where the first one ended, with the work of both."""
+    return replace(
+        second,
+        iterations=first.iterations + second.iterations,
+        preconditioner_applies=first.preconditioner_applies + second.preconditioner_applies,
+        history=np.concatenate([first.history, second.history[1:]]),
+        setup_seconds=first.setup_seconds + second.setup_seconds,
+        solve_seconds=first.solve_seconds + second.solve_seconds,
+    )
+
+
+def _plan(system: System, columns: int, M: Any) -> list[_Attempt]:
+    """What to try, best first."""
+    n = system.shape[0]
+    A = system.matrix
+    symmetric = system.symmetric
+    kind = "symmetric" if symmetric else "not symmetric"
+    if M is not None:
+        why = f"M is given and A is {kind}"
+        return ([_Attempt("cg", M, why)] if symmetric else []) + [_Attempt("gmres", M, why)]
+    if A is None:
+        plan = [_Attempt("gmres", None, f"A is {kind} and shows no entries")]
+        if symmetric:
+            plan.insert(0, _Attempt("cg", None, "A is symmetric in a random product and shows no entries"))
+        return plan
+    if isinstance(A, np.ndarray):
+        positive = "with a positive diagonal" if system.diagonal_positive else ""
+        factors = _Attempt("direct", None, f"A is a dense array, {kind} {positive}".rstrip())
+        return [factors, _Attempt("cg" if symmetric else "gmres", None, "needs no factors")]
+
+    work = elimination_work(A)
+    size = f"n = {n}, elimination in a band about {work:.0e} operations"
+    factors = _Attempt("direct", None, f"A is sparse and {kind}; {size}")
+    definite = system.maybe_definite
+    if definite:
+        iterative = _Attempt("cg", _hierarchy(), f"A is symmetric with a positive diagonal; {size}")
+        # each further right-hand side costs the iteration a solve, the factors next to nothing
+        if work <= _DIRECT_PAYS * columns:
+            return [factors, iterative, _Attempt("gmres", None, "needs no factors and no definiteness")]
+        plan = [iterative]
+    else:
+        plan = []
+    if work <= _DIRECT_POSSIBLE:
+        plan.append(factors)
+    has_diagonal = system.diagonal is not None and bool(np.all(system.diagonal))
+    preconditioner = (_hierarchy() if definite or not symmetric else Jacobi()) if has_diagonal else None
+    plan.append(_Attempt("gmres", preconditioner, f"A is {kind}; {size}"))
+    return plan
+
+
+def _hierarchy() -> Any:
+    """AMG if PyAMG is there, otherwise Jacobi."""
+    return AMG() if find_spec("pyamg") else Jacobi()
+
+
+def elimination_work(A: sp.csr_array) -> float:
+    """``n w^2`` with w the bandwidth of A in its own order or in that of reverse Cuthill-McKee, whichever is smaller.
+
+    A measure of how hard a sparse matrix is to factorise: n^2 on a 2D grid, n^(7/3) on a 3D one. For symmetric
+    structures; of others the structure of A + A' counts.
+
+    Examples
+    --------
+    >>> from solvers import gallery
+    >>> elimination_work(gallery.poisson((10, 10)).tocsr())
+    10000.0
+    """
+    n = A.shape[0]
+    rows = np.repeat(np.arange(n), np.diff(A.indptr))
+    width = int(np.max(np.abs(rows - A.indices), initial=1))
+    if n * width**2 > _DIRECT_PAYS:
+        place = np.empty(n, dtype=np.int64)
+        place[reverse_cuthill_mckee(sp.csr_matrix(A), symmetric_mode=True)] = np.arange(n)
+        width = min(width, int(np.max(np.abs(place[rows] - place[A.indices]), initial=1)))
+    return float(n) * width**2

@@ -1,8 +1,11 @@
 """Files that are either whole or absent, and hashes of what is in them."""
 
+import errno
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,31 @@ def remove_partials(path: Path) -> None:
     """Remove what interrupted writes of this file have left beside it."""
     for partial in path.parent.glob(f"{path.name}.*.partial"):
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, places: Iterable[int] = (0,)) -> Iterator[None]:
+    """Hold OS locks, one byte of a lock file each; the kernel releases them if this process dies.
+
+    POSIX record locks: one file however many locks, and they work on network file systems too. Processes exclude each
+    other; threads of one process do not.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds one of them; its ``args[1]`` is the place.
+    """
+    import fcntl  # not on Windows, where the rest of this module works
+
+    with open(path, "ab") as stream:
+        for place in places:
+            try:
+                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise
+                raise BlockingIOError(error.errno, place) from None
+        yield
 
 
 def json_bytes(value: Any) -> bytes:

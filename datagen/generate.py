@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from datagen.executors import executors
 from datagen.family import Family, LinearSystem, Sample, seed_sequence
-from datagen.files import json_bytes, read_json, remove_partials, sha256, sha256_of_file, write_atomically
+from datagen.files import json_bytes, locked, read_json, remove_partials, sha256, sha256_of_file, write_atomically
 from datagen.store import FORMAT_VERSION, Shard, Spec, code_version, estimated_bytes, shard_image
 from solvers import Result, solve
 
@@ -155,28 +155,23 @@ def shard_defect(spec: Spec, shard: Shard, folder: Path) -> str | None:
 
 @contextmanager
 def shard_locks(folder: Path, shards: Iterable[Shard]) -> Iterator[None]:
-    """Hold the OS locks of shards, one byte of ``.lock`` each; the kernel releases them if this process dies.
-
-    POSIX record locks: no file per shard, and jobs of one dataset side by side, on a network file system too.
+    """Hold the locks of shards, so that jobs of one dataset may run side by side and none does another's work.
 
     Raises
     ------
     ValueError
         If another process holds one of them.
     """
-    import fcntl
-
-    with open(folder / ".lock", "ab") as stream:
-        for shard in shards:
-            try:
-                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, shard.index)
-            except OSError as error:
-                if error.errno not in (errno.EACCES, errno.EAGAIN):
-                    raise
-                raise ValueError(
-                    f"shard {shard.index} ({shard.file}) of {folder} is being written by another process; wait for it, "
-                    "or give this job other shards with shard.index and shard.count"
-                ) from None
+    by_index = {shard.index: shard for shard in shards}
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / ".lock", by_index))
+        except BlockingIOError as error:
+            shard = by_index[error.args[1]]
+            raise ValueError(
+                f"shard {shard.index} ({shard.file}) of {folder} is being written by another process; wait for it, "
+                "or give this job other shards with shard.index and shard.count"
+            ) from None
         yield
 
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from datagen.discretise import boundary_names
 from datagen.family import SPLITS, Family, Field, Sample, build
-from datagen.files import json_bytes, read_json, sha256
+from datagen.files import json_bytes, read_json, sha256, sha256_of_file
 from solvers.registry import near_names
 
 FORMAT_VERSION = 1
@@ -365,6 +365,7 @@ class Store:
         self.shape = self.family.mesh.shape
         self.boundary = boundary_names(self.family.boundary)
         self.sizes: dict[str, int] = dict(self._spec.samples)
+        self._verified: set[Shard] = set()
 
     def shards(self, split: str) -> list[Shard]:
         """The shards of one split."""
@@ -382,6 +383,26 @@ class Store:
         """One number a sample: "quality/relative_residual", "cost/iterations", ... of shape ``(stop - start,)``."""
         return self._gather(split, name, start, stop, ())
 
+    def _verify(self, shard: Shard) -> None:
+        """Compare a shard with the manifest before its first use: nobody should train on flipped bits.
+
+        Raises
+        ------
+        DamagedShard
+        """
+        if shard in self._verified:
+            return
+        path = self.path / shard.file
+        listed = {entry["file"]: entry["sha256"] for entry in self.manifest["shards"]}
+        if not path.exists():
+            raise DamagedShard(f"{path} is missing; repeat the command that made the dataset")
+        if sha256_of_file(path) != listed.get(shard.file):
+            raise DamagedShard(
+                f"{path} does not have the SHA-256 in the manifest: it is corrupted. Repeat the command that made the "
+                "dataset, which makes this shard again"
+            )
+        self._verified.add(shard)
+
     def sample(self, split: str, index: int) -> Sample:
         """The inputs of one sample, as the family's `system` takes them."""
         names = [f.name for f in self.fields if f.role != "output"]
@@ -397,6 +418,7 @@ class Store:
             first, last = max(start, shard.start), min(stop, shard.stop)
             if first < last:
                 path, rows = self.path / shard.file, slice(first - shard.start, last - shard.start)
+                self._verify(shard)
                 with open_shard(path) as file:
                     pieces.append(read_array(file, name, (shard.stop - shard.start, *shape), path, rows))
         if not pieces:

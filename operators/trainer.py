@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from datagen.files import write_atomically
+from datagen.files import locked, write_atomically
 from datagen.store import Store
 from operators.checkpoint import complete_arguments, load_checkpoint, save_checkpoint
 from operators.data import GaussianNormaliser, Split, channels, epoch_batches, load_split, periodic_axes
@@ -146,9 +146,28 @@ def train(config: Mapping[str, Any], store: Store) -> TrainingResult:
     refuse_another_run(out, config)
     # The caller's random state is left as it was; CUDA's only where CUDA is used.
     device = choose_device(config["trainer"]["device"])
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with _only_trainer(out), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config["seed"])
         return _Training(config, store, out, device).run()
+
+
+@contextmanager
+def _only_trainer(out: Path) -> Iterator[None]:
+    """Hold the lock of a run's folder while training in it; a folder left empty is removed again."""
+    existed = out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    lock = out / ".lock"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(lock))
+        except BlockingIOError:
+            raise ValueError(f"another process is training in {out}; wait for it, or choose another out") from None
+        try:
+            yield
+        finally:
+            if not existed and [path.name for path in out.iterdir()] == [lock.name]:
+                lock.unlink()
+                out.rmdir()
 
 
 class _Training:

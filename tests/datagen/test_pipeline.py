@@ -92,7 +92,7 @@ def test_bytes_do_not_depend_on_executor_workers_or_order(dataset, tmp_path):
         generate.generate(Spec(**SPEC), shared, executor="serial", shard_index=index, shard_count=3)
     with pytest.raises(ValueError, match="southwell-data merge"):
         open_store(shared)
-    merge(shared)
+    subprocess.run([sys.executable, "-m", "datagen.commands.data", "merge", f"out={shared}"], check=True)
     assert whole_bytes(shared) == whole_bytes(dataset)
     assert (shared / "train/shard-00000.hdf5").read_bytes() == (dataset / "train/shard-00000.hdf5").read_bytes()
 
@@ -250,6 +250,20 @@ def test_a_corrupted_shard_is_named_and_made_again(copy, dataset, damage):
     assert len(named) == 1
     assert "shard 1 " in named[0]
     assert whole_bytes(copy) == whole_bytes(dataset)
+
+
+def test_nobody_reads_flipped_bits(copy):
+    path = copy / "train/shard-00001.hdf5"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    data = open_store(copy)
+    assert data.read("train", "pressure", 0, 2).shape == (2, 12, 12)
+    with pytest.raises(DamagedShard, match=r"shard-00001\.hdf5 .* corrupted"):
+        data.read("train", "pressure", 2, 3)
+    path.unlink()
+    with pytest.raises(DamagedShard, match="missing"):
+        open_store(copy).read("train", "pressure")
 
 
 def test_a_full_disk_leaves_nothing_that_counts_as_done(tmp_path, monkeypatch):

@@ -5,6 +5,8 @@ import io
 import os
 import pickle
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -338,3 +340,22 @@ def test_cosine_schedule_is_its_formula():
     expected = np.where(steps < 10, (steps + 1) / 10, 0.01 + 0.99 * (1 + np.cos(np.pi * (steps - 10) / 90)) / 2)
     np.testing.assert_allclose(rates, 2 * expected, rtol=1e-12)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.02)
+
+
+def test_a_second_trainer_in_the_same_folder_is_refused(make_config, make_store, tmp_path):
+    config = make_config()
+    out = Path(config["out"])
+    out.mkdir(parents=True)
+    hold = (
+        "import sys, pathlib; from datagen.files import locked\n"
+        f"with locked(pathlib.Path({str(out)!r}) / '.lock'):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    # POSIX locks exclude processes, so another one has to hold it.
+    holder = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(ValueError, match="another process is training"):
+        train(config, make_store())
+    holder.kill()
+    holder.wait()
+    assert train(config, make_store()).finished

@@ -268,6 +268,27 @@ def _read_rows(arena, level, rows, natural, start, scale, first, last):  # type:
         _read(arena, b + half, level[ODDS], natural, origin + 1, scale)
 
 
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def _dot(arena, a, b, n):  # type: ignore[no-untyped-def]
+    a, b = _U(a), _U(b)
+    total = 0.0
+    for k in range(_U(n)):
+        total += np.float64(arena[a + k]) * np.float64(arena[b + k])
+    return total
+
+
+@_compiled
+def _inner_product(arena, level, rows, first, last):  # type: ignore[no-untyped-def]
+    """Right-hand side times iterate."""
+    total = 0.0
+    for i in range(first, last):
+        at = rows[i, ROW_SPLIT] + 1
+        b, x = level[RIGHT_SIDE] + at, level[ITERATE] + at
+        total += _dot(arena, b, x, level[EVENS])
+        total += _dot(arena, b + level[HALF_WIDTH], x + level[HALF_WIDTH], level[ODDS])
+    return total
+
+
 @_compiled
 def _write_rows(arena, level, rows, natural, start, scale, first, last):  # type: ignore[no-untyped-def]
     """The iterate to a natural field."""
@@ -379,6 +400,7 @@ def _run_phases(  # type: ignore[no-untyped-def]
     slabs, per_slab = level[SLABS], level[ROWS_PER_SLAB]
     first_row, end_row = level[FIRST_ROW], level[FIRST_ROW] + level[ROW_COUNT]
     one = arena.dtype.type(1)
+    product = 0.0
     for time in range(slabs + phases[phases.shape[0] - 1, 2]):
         for p in range(phases.shape[0]):
             kind, slab = phases[p, 0], time - phases[p, 2]
@@ -404,6 +426,7 @@ def _run_phases(  # type: ignore[no-untyped-def]
                 _read_rows(arena, level, rows, source, 0, scale_in, first, last)
             elif kind == STORE_OUTPUT:
                 _write_rows(arena, level, rows, target, 0, scale_out, first, last)
+                product += _inner_product(arena, level, rows, first, last)
             elif kind == LOAD:
                 _read_rows(arena, level, rows, arena, level[CORRECTION] + 1, one, first, last)
             elif kind == STORE:
@@ -424,6 +447,7 @@ def _run_phases(  # type: ignore[no-untyped-def]
                 g = level[FIRST_GHOST]
                 field = level[ITERATE] if kind == FILL_ITERATE else level[RESIDUAL]
                 copy_ghosts(arena, field, ghosts[g : g + level[GHOST_COUNT]])
+    return product
 
 
 @_compiled
@@ -463,15 +487,17 @@ def run_cycle(  # type: ignore[no-untyped-def]
 ):
     """target = scale_out * cycle(scale_in * source), one application of the whole cycle from a zero first guess.
 
-    `source` and `target` are fields of the finest grid in C order, of any precision.
+    `source` and `target` are fields of the finest grid in C order, of any precision. Returns the inner product of
+    ``scale_in * source`` and the cycle's result before it is scaled.
     """
+    product = 0.0
     for s in range(steps.shape[0]):
         number = steps[s, 0]
         level = levels[number]
         if steps[s, 1] == steps[s, 2]:
             _solve_coarsest(arena, level, inverse, positions, acc)
             continue
-        _run_phases(
+        product = _run_phases(
             arena,
             acc,
             level,
@@ -489,3 +515,4 @@ def run_cycle(  # type: ignore[no-untyped-def]
             scale_in,
             scale_out,
         )
+    return product

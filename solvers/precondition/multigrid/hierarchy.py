@@ -67,14 +67,14 @@ class Hierarchy:
             self.plan.coarsest_positions,
         )
 
-    def apply(self, r: np.ndarray) -> np.ndarray:
-        """The cycle on ``A z = r`` from zero; flat fields of the finest grid in C order, `z` of the dtype of `r`."""
+    def apply(self, r: np.ndarray, z: np.ndarray) -> float:
+        """z becomes the cycle on ``A z = r`` from zero; flat fields of the finest grid in C order. Returns r'z."""
         if len(self.plan.layouts) == 1:
-            return (self.inverse @ (r * self.scale)).astype(r.dtype)
+            np.copyto(z, self.inverse @ (r * self.scale), casting="same_kind")
+            return float(np.dot(r, z))
         factor = 1.0 if self.arena.dtype == r.dtype else _normalising(r)
-        z = np.empty_like(r)
-        c.run_cycle(*self._arguments, r, z, factor, self.scale / factor)
-        return z
+        product = c.run_cycle(*self._arguments, r, z, factor, self.scale / factor)
+        return float(product * self.scale / factor / factor)
 
     def interpolation(self, level: int) -> sp.csr_array:
         """Interpolation from level + 1 to level as a sparse matrix."""

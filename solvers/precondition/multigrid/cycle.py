@@ -24,6 +24,7 @@ from numba import njit
     NATURAL_WIDTH,
     EVENS,
     ODDS,
+    PLAIN_EVENS,
     SLABS,
     ROWS_PER_SLAB,
     FIRST_ROW,
@@ -37,13 +38,13 @@ from numba import njit
     FIRST_NATURAL_GHOST,
     NATURAL_GHOST_COUNT,
     COLUMNS,
-) = range(24)
+) = range(25)
 
 # Columns of the row table.
-ROW_SPLIT, ROW_PARITY, ROW_NATURAL, ROW_CELL, ROW_PARENT, ROW_ODD_EXISTS, ROW_COLUMNS = range(7)
+ROW_SPLIT, ROW_PARITY, ROW_CLASS, ROW_NATURAL, ROW_CELL, ROW_PARENT, ROW_ODD_EXISTS, ROW_COLUMNS = range(8)
 
-# Phases. The argument of those over points is a row of the colour table: for each parity of the outer axes, 1 for the
-# even points of a row, 2 for the odd ones, 3 for both.
+# Phases. The argument of those over points is a row of the colour table: for each class of rows the sum of 1 for their
+# even points, 2 for the odd ones, 4 for the last even one where that is at a seam.
 (
     LOAD_INPUT,
     LOAD,
@@ -153,6 +154,16 @@ def copy_ghosts(arena, start, copies):  # type: ignore[no-untyped-def]
             arena[to + k] = arena[origin + k]
 
 
+@_compiled
+def _part(level, part):  # type: ignore[no-untyped-def]
+    """Where the even points (0), the odd ones (1) or the one at the seam (2) begin in a row; their number; if odd."""
+    if part == 0:
+        return 1, level[PLAIN_EVENS], 0
+    if part == 1:
+        return level[HALF_WIDTH] + 1, level[ODDS], 1
+    return 1 + level[PLAIN_EVENS], level[EVENS] - level[PLAIN_EVENS], 0
+
+
 # -- Phases over the rows [first, last) of a slab ------------------------------------------------------------------------
 
 
@@ -160,14 +171,14 @@ def copy_ghosts(arena, start, copies):  # type: ignore[no-untyped-def]
 def _relax(arena, acc, level, pairs, rows, active, first, last):  # type: ignore[no-untyped-def]
     """Solve the equations of one colour for its own unknowns."""
     x0, b0, d0, l0 = level[ITERATE], level[RIGHT_SIDE], level[DIAGONAL], level[LINKS]
-    size, half, p0, count = level[SPLIT_SIZE], level[HALF_WIDTH], level[FIRST_PAIR], level[PAIR_COUNT]
+    size, p0, count = level[SPLIT_SIZE], level[FIRST_PAIR], level[PAIR_COUNT]
     for i in range(first, last):
-        here = active[rows[i, ROW_PARITY]]
-        for odd in range(2):
-            if not (here >> odd) & 1:
+        here = active[rows[i, ROW_CLASS]]
+        for part in range(3):
+            if not (here >> part) & 1:
                 continue
-            n = level[ODDS] if odd else level[EVENS]
-            at = rows[i, ROW_SPLIT] + odd * half + 1
+            start, n, odd = _part(level, part)
+            at = rows[i, ROW_SPLIT] + start
             if count == 1:
                 _copy(acc, n, arena, b0 + at)
             for j in range(count):
@@ -187,7 +198,7 @@ def _subtract(arena, acc, level, pairs, rows, active, first, last):  # type: ign
     x0, b0, d0, l0, r0 = level[ITERATE], level[RIGHT_SIDE], level[DIAGONAL], level[LINKS], level[RESIDUAL]
     size, half, p0, count = level[SPLIT_SIZE], level[HALF_WIDTH], level[FIRST_PAIR], level[PAIR_COUNT]
     for i in range(first, last):
-        here = active[rows[i, ROW_PARITY]]
+        here = active[rows[i, ROW_CLASS]]
         for odd in range(2):
             if not (here >> odd) & 1:
                 continue
@@ -232,7 +243,7 @@ def _prolong(arena, acc, level, coarse, rows, transfers, terms, active, first, l
     for i in range(first, last):
         parity, cell = rows[i, ROW_PARITY], rows[i, ROW_CELL]
         for odd in range(2):
-            if not (active[parity] >> odd) & 1:
+            if not (active[rows[i, ROW_CLASS]] >> odd) & 1:
                 continue
             n = level[ODDS] if odd else level[EVENS]
             x = x0 + rows[i, ROW_SPLIT] + odd * half + 1
@@ -250,11 +261,11 @@ def _prolong(arena, acc, level, coarse, rows, transfers, terms, active, first, l
 def _divide_rows(arena, level, rows, active, first, last):  # type: ignore[no-untyped-def]
     """The first colour from a zero iterate: the right-hand side over the diagonal."""
     for i in range(first, last):
-        here = active[rows[i, ROW_PARITY]]
-        for odd in range(2):
-            if (here >> odd) & 1:
-                at = rows[i, ROW_SPLIT] + odd * level[HALF_WIDTH] + 1
-                n = level[ODDS] if odd else level[EVENS]
+        here = active[rows[i, ROW_CLASS]]
+        for part in range(3):
+            if (here >> part) & 1:
+                start, n, _ = _part(level, part)
+                at = rows[i, ROW_SPLIT] + start
                 _divide(arena, level[ITERATE] + at, n, level[RIGHT_SIDE] + at, level[DIAGONAL] + at)
 
 
@@ -303,7 +314,7 @@ def _write_rows(arena, level, rows, natural, start, scale, first, last):  # type
 
 
 @_compiled
-def _line_within_row(arena, acc, level, pairs, pivots, link, row):  # type: ignore[no-untyped-def]
+def _line_within_row(arena, acc, level, pairs, pivots, closure, link, row):  # type: ignore[no-untyped-def]
     """Solve the tridiagonal system that one row of the last axis is, its neighbour rows given."""
     half, size = level[HALF_WIDTH], level[SPLIT_SIZE]
     x = level[ITERATE] + row + 1
@@ -329,13 +340,19 @@ def _line_within_row(arena, acc, level, pairs, pivots, link, row):  # type: igno
         here = (i % 2) * half + i // 2
         z = arena[pivot + here] * (acc[here] - arena[coupling + here] * z)
         arena[x + here] = z
+    if closure:
+        d = level[DIAGONAL] + row + 1
+        surplus = arena[x] - arena[coupling + last] / arena[d] * arena[x + last]
+        for i in range(points):
+            here = (i % 2) * half + i // 2
+            arena[x + here] -= surplus * arena[closure + row + 1 + here]
 
 
 @_compiled
-def _lines_across_rows(arena, acc, level, pairs, pivots, link, stride, length, row, odd):  # type: ignore[no-untyped-def]
+def _lines_across_rows(arena, acc, level, pairs, pivots, closure, link, stride, length, row, part):  # type: ignore[no-untyped-def]
     """Solve the tridiagonal systems along an outer axis that start at the points of one row, all at once."""
-    n = level[ODDS] if odd else level[EVENS]
-    first = row + odd * level[HALF_WIDTH] + 1
+    start, n, odd = _part(level, part)
+    first = row + start
     size = level[SPLIT_SIZE]
     coupling = level[LINKS] + link * size
     for i in range(length):
@@ -357,22 +374,33 @@ def _lines_across_rows(arena, acc, level, pairs, pivots, link, stride, length, r
         else:
             for k in range(_U(n)):
                 arena[x + k] = arena[p + k] * (arena[x + k] - arena[c + k] * arena[y + k])
+    if closure:
+        end = first + (length - 1) * stride
+        x, y = _U(level[ITERATE] + first), _U(level[ITERATE] + end)
+        c, d = _U(coupling + end), _U(level[DIAGONAL] + first)
+        for k in range(_U(n)):
+            acc[k] = arena[x + k] - arena[c + k] / arena[d + k] * arena[y + k]
+        for i in range(length):
+            x, z = _U(level[ITERATE] + first + i * stride), _U(closure + first + i * stride)
+            for k in range(_U(n)):
+                arena[x + k] -= acc[k] * arena[z + k]
 
 
 @_compiled
 def _relax_lines(arena, acc, level, pairs, phase, rows, line_rows, colours):  # type: ignore[no-untyped-def]
-    """One colour of lines, all of them. Phase: kind, colour, delay, pivots, link, stride, length, first row, rows."""
-    pivots, link = phase[3], phase[4]
+    """One colour of lines, all of them. The columns of a phase are in `schedule._PHASE_COLUMNS`."""
+    pivots, link, closure = phase[3], phase[4], phase[9]
     for k in range(phase[8]):
         i = level[FIRST_ROW] + line_rows[phase[7] + k]
-        row, active = rows[i, ROW_SPLIT], colours[phase[1], rows[i, ROW_PARITY]]
+        row, active = rows[i, ROW_SPLIT], colours[phase[1], rows[i, ROW_CLASS]]
         if phase[0] == LINES_WITHIN_ROWS:
             if active:
-                _line_within_row(arena, acc, level, pairs, pivots, link, row)
+                _line_within_row(arena, acc, level, pairs, pivots, closure, link, row)
             continue
-        for odd in range(2):
-            if (active >> odd) & 1:
-                _lines_across_rows(arena, acc, level, pairs, pivots, link, phase[5], phase[6], row, odd)
+        for part in range(3):
+            if (active >> part) & 1:
+                stride, length = phase[5], phase[6]
+                _lines_across_rows(arena, acc, level, pairs, pivots, closure, link, stride, length, row, part)
 
 
 # -- The whole -------------------------------------------------------------------------------------------------------

@@ -45,13 +45,18 @@ class Hierarchy:
         diagonal = _field(arena, plan.places[0]["diagonal"], plan.layouts[0].split_size)
         scale = 2.0 ** -float(np.frexp(diagonal.max())[1])
         single = np.zeros(plan.arena_size, dtype=dtype)
-        for places, end in zip(plan.places, plan.level_ends, strict=True):
+        for level, (places, end) in enumerate(zip(plan.places, plan.level_ends, strict=True)):
             start = places["diagonal"]
             weights = places.get("weights", end)
             np.multiply(arena[start:weights], scale, out=single[start:weights], casting="same_kind")
             pivots = places.get("pivots", end)
             single[weights:pivots] = arena[weights:pivots]
-            np.multiply(arena[pivots:end], 1 / scale, out=single[pivots:end], casting="same_kind")
+            for name, place in places.items():
+                field = slice(place, place + plan.layouts[level].split_size)
+                if name.startswith("pivots "):
+                    np.multiply(arena[field], 1 / scale, out=single[field], casting="same_kind")
+                elif name.startswith("closure "):
+                    single[field] = arena[field]
         return cls(plan, single, (inverse / scale).astype(dtype), scale)
 
     def __post_init__(self) -> None:
@@ -195,7 +200,7 @@ def coarsen(plan: Plan, arena: np.ndarray, level: int) -> float:
         between = [int(parity).bit_count() + int(odd) for parity, odd in classes[:, :2]]
         batches = [classes[np.array(between) == count] for count in range(1, fine.dimensions + 1)]
     for batch in batches:
-        interpolate(arena, _rows(plan, level + 1), odds, evens, batch, *others)
+        interpolate(arena, tables.parents, tables.cells, tables.odd_exists, odds, evens, batch, *others)
         fill_weight_ghosts(plan, arena, level)
     return galerkin_operator(plan, arena, level)
 
@@ -203,7 +208,8 @@ def coarsen(plan: Plan, arena: np.ndarray, level: int) -> float:
 def galerkin_operator(plan: Plan, arena: np.ndarray, level: int) -> float:
     """The operator of level + 1 from that of `level` and its weights; returns its smallest diagonal entry."""
     coarse, tables = plan.layouts[level + 1], setup_tables(plan, level)
-    smallest = galerkin(arena, _rows(plan, level + 1), coarse.shape[-1], coarse.half_width, *tables.galerkin)
+    rows = (tables.parents, tables.cells, tables.rows)
+    smallest = galerkin(arena, *rows, coarse.shape[-1], coarse.half_width, *tables.galerkin)
     fill_operator_ghosts(plan, arena, level + 1)
     return float(smallest)
 
@@ -219,7 +225,8 @@ def factor(plan: Plan, arena: np.ndarray, level: int) -> None:
         position[...] = layout.join(number.reshape(-1))
         lines = np.moveaxis(position, axis, 0).reshape(layout.shape[axis], -1)
         steps = lines[:, 0] - lines[0, 0]
-        factor_lines(arena, lines[0].copy(), places["diagonal"], link, places[f"pivots {axis}"], len(steps), steps)
+        pivots, closure = places[f"pivots {axis}"], places.get(f"closure {axis}", 0)
+        factor_lines(arena, lines[0].copy(), steps.copy(), places["diagonal"], link, pivots, closure)
 
 
 def fill_interpolation(plan: Plan, arena: np.ndarray, level: int, matrix: Any) -> None:
@@ -312,9 +319,4 @@ def coarsest_inverse(plan: Plan, arena: np.ndarray) -> tuple[np.ndarray, float]:
     reciprocal = np.where(floating, 0.0, 1.0 / np.where(floating, 1.0, values))
     smallest = 0.0 if floating.any() and values[0] > -_SINGULAR * largest else float(values[0]) / largest
     return (vectors * reciprocal) @ vectors.T, smallest
-
-
-def _rows(plan: Plan, level: int) -> np.ndarray:
-    first = plan.tables["levels"][level, c.FIRST_ROW]
-    return plan.tables["rows"][first : first + len(plan.layouts[level].row_indices)]
 

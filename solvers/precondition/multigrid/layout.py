@@ -82,6 +82,11 @@ class LevelLayout:
         return len(self.shape)
 
     @cached_property
+    def seams(self) -> tuple[bool, ...]:
+        """Axes around which an odd number of points lies: their first and last points are neighbours and both even."""
+        return tuple(around and size % 2 == 1 for around, size in zip(self.periodic, self.shape, strict=True))
+
+    @cached_property
     def points(self) -> int:
         return prod(self.shape)
 

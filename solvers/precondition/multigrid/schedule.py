@@ -4,7 +4,7 @@ The names of the tables' columns are those of `cycle`, which runs them.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import product
@@ -22,6 +22,7 @@ Smoother = str | tuple[int, ...]
 
 EVERYWHERE = 0  # row of the colour table: all points
 _SLAB_POINTS = 4096
+_PHASE_COLUMNS = 10  # kind, colour, delay; for lines pivots, link, stride, length, first row, rows, closure
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,7 @@ class Colour:
     Attributes
     ----------
     active : tuple of int
-        For each parity of the outer axes (bit a: index along axis a is odd) 1 for the even points of a row, 2 for the
-        odd ones, 3 for both.
+        For each class of rows the sum of 1 for their even points, 2 for the odd ones, and 4 for the seam.
     axis : int or None
         The axis along which lines run; None for points.
     """
@@ -41,41 +41,64 @@ class Colour:
     axis: int | None = None
 
 
-def colours_of(smoother: Smoother, dimensions: int) -> list[Colour]:
-    """The colours of a smoother in the order in which they are relaxed.
+# Along an axis a point is even, odd, or at the seam: the last one of an odd number around a periodic axis, which is
+# even like its neighbour, the first one. Digits of the class of a row, axis 0 the lowest; the last axis has a bit each.
+_EVEN, _ODD, _SEAM = 0, 1, 2
+_RANK = {_EVEN: 0, _SEAM: 1, _ODD: 2}  # odd points come last: they are no coarse points
 
-    >>> [colour.active for colour in colours_of("red-black", 2)]
+
+def colours_of(smoother: Smoother, seams: Sequence[bool]) -> list[Colour]:
+    """The colours of a smoother in the order in which they are relaxed; no two neighbours share one.
+
+    Parameters
+    ----------
+    smoother : str or tuple of int
+    seams : sequence of bool
+        Which axes are periodic and of odd size.
+
+    Examples
+    --------
+    >>> [colour.active[:2] for colour in colours_of("red-black", (False, False))]
     [(1, 2), (2, 1)]
-    >>> len(colours_of("colours", 3)), len(colours_of((0,), 3))
-    (8, 4)
+    >>> [len(colours_of(kind, (False, False, True))) for kind in ("red-black", "colours", (0,))]
+    [4, 12, 6]
     """
-    parities = range(2 ** (dimensions - 1))
-    if smoother == RED_BLACK:
-        return [Colour(tuple(1 << ((bits.bit_count() + colour) % 2) for bits in parities)) for colour in (0, 1)]
-    if smoother == COLOURS:
-        return [Colour(tuple((bits == outer) << odd for bits in parities)) for odd in (0, 1) for outer in parities]
-    if isinstance(smoother, str) or not smoother or not set(smoother) <= set(range(dimensions)):
+    dimensions = len(seams)
+    if not (smoother in (RED_BLACK, COLOURS) or (not isinstance(smoother, str) and smoother)) or (
+        not isinstance(smoother, str) and not set(smoother) <= set(range(dimensions))
+    ):
         raise ValueError(
             f"smoothers: expected {RED_BLACK!r}, {COLOURS!r} or a tuple of axes between 0 and {dimensions - 1}, "
             f"got {smoother!r}"
         )
+    digits = [(_EVEN, _ODD, _SEAM) if seam else (_EVEN, _ODD) for seam in seams]
+    if smoother == RED_BLACK:
+
+        def red_black(point: Offset) -> tuple[int, ...]:
+            return (*(-(digit == _SEAM) for digit in point), sum(digit == _ODD for digit in point) % 2)
+
+        return _by_key(digits, red_black, None)
+    if smoother == COLOURS:
+        return _by_key(digits, lambda point: tuple(_RANK[digit] for digit in reversed(point)), None)
     found = []
     for axis in smoother:
-        if axis == dimensions - 1:
-            found += [Colour(tuple(3 * (bits == outer) for bits in parities), axis) for outer in parities]
-        else:
-            free = [bits for bits in parities if not (bits >> axis) & 1]
-            found += [
-                Colour(tuple((bits & ~(1 << axis) == outer) << odd for bits in parities), axis)
-                for odd in (0, 1)
-                for outer in free
-            ]
+
+        def zebra(point: Offset, axis: int = int(axis)) -> tuple[int, ...]:
+            return tuple(_RANK[point[other]] for other in reversed(range(dimensions)) if other != axis)
+
+        found += _by_key(digits, zebra, int(axis))
     return found
 
 
-def _parity(offset: Offset) -> tuple[int, int]:
-    """Parity of the outer axes as bits, and of the last axis, of the point ``2 I + offset``."""
-    return sum((step % 2) << axis for axis, step in enumerate(offset[:-1])), offset[-1] % 2
+def _by_key(
+    digits: list[tuple[int, ...]], key: Callable[[Offset], tuple[int, ...]], axis: int | None
+) -> list[Colour]:
+    """One colour for each value of a key, in ascending order."""
+    active: dict[tuple[int, ...], list[int]] = {}
+    for point in product(*digits):
+        row = sum(digit * 3**outer for outer, digit in enumerate(point[:-1]))
+        active.setdefault(key(point), [0] * 3 ** (len(digits) - 1))[row] |= 1 << point[-1]
+    return [Colour(tuple(active[value]), axis) for value in sorted(active)]
 
 
 @dataclass(frozen=True)
@@ -139,6 +162,8 @@ class Plan:
                 places[number]["pivots"] = end
                 for axis in self.line_axes(number):
                     take(number, f"pivots {axis}", layout.split_size)
+                    if layout.periodic[axis]:
+                        take(number, f"closure {axis}", layout.split_size)
             ends.append(end)
         coefficients = end
         for number, layout in enumerate(self.layouts):
@@ -205,7 +230,7 @@ class Plan:
         levels = np.zeros((depth, c.COLUMNS), dtype=np.int64)
         rows: list[np.ndarray] = []
         pairs: list[tuple[int, ...]] = []
-        colours: list[tuple[int, ...]] = [(3,) * 2 ** (dimensions - 1)]
+        colours: list[tuple[int, ...]] = [(7,) * 3 ** (dimensions - 1)]
         transfers: list[tuple[int, int, int]] = []
         terms: list[tuple[int, int]] = []
         ghosts: list[np.ndarray] = []
@@ -221,6 +246,7 @@ class Plan:
             level[c.DIAGONAL], level[c.LINKS] = places["diagonal"], places["links"]
             level[c.SPLIT_SIZE], level[c.HALF_WIDTH] = layout.split_size, layout.half_width
             level[c.EVENS], level[c.ODDS] = (layout.shape[-1] + 1) // 2, layout.shape[-1] // 2
+            level[c.PLAIN_EVENS] = level[c.EVENS] - layout.seams[-1]
             level[c.FIRST_ROW], level[c.ROW_COUNT] = sum(map(len, rows)), len(layout.row_indices)
             rows.append(self._rows(number))
             level[c.FIRST_PAIR], level[c.PAIR_COUNT] = len(pairs), len(layout.links)
@@ -238,14 +264,16 @@ class Plan:
             level[c.ROWS_PER_SLAB] = thickness * math.prod(layout.shape[1:-1])
             coarse_per_slab = thickness // 2 * math.prod(self.layouts[number + 1].shape[1:-1])
             level[c.COARSE_ROWS_PER_SLAB] = coarse_per_slab
-            own = colours_of(self.smoothers[number], dimensions)
-            exact = self._exact(number, own)
+            own = colours_of(self.smoothers[number], layout.seams)
+            # What has just been relaxed has no residual, and is relaxed first after the correction: neither is formed
+            # nor corrected. Only red-black relaxation at a seam mixes such points with others of their parity.
+            exact = not (self.smoothers[number] == RED_BLACK and any(layout.seams))
             relaxed = own[-1].active if exact else (0,) * len(own[-1].active)
             level[c.FIRST_TRANSFER] = len(transfers)
             self._add_transfers(number, relaxed, transfers, terms)
             first_colour = len(colours)
             colours += [colour.active for colour in own]
-            colours.append(tuple(3 & ~active for active in relaxed))
+            colours.append(tuple(7 & ~active for active in relaxed))
             first_line_row = [sum(map(len, line_rows)) + 0 for _ in range(dimensions)]
             for axis in self.line_axes(number):
                 first_line_row[axis] = sum(map(len, line_rows))
@@ -254,7 +282,7 @@ class Plan:
         return {
             "levels": levels,
             "steps": np.array(list(self._steps(programs)), dtype=np.int64).reshape(-1, 3),
-            "phases": np.array(phases, dtype=np.int64).reshape(-1, 9),
+            "phases": np.array(phases, dtype=np.int64).reshape(-1, _PHASE_COLUMNS),
             "rows": np.concatenate(rows),
             "pairs": np.array(pairs, dtype=np.int64).reshape(-1, 4),
             "colours": np.array(colours, dtype=np.int64),
@@ -270,6 +298,8 @@ class Plan:
         bits = 1 << np.arange(index.shape[1])
         table[:, c.ROW_SPLIT] = layout.padded_row * 2 * layout.half_width
         table[:, c.ROW_PARITY] = (index % 2) @ bits
+        at_seam = (index == np.array(layout.shape[:-1]) - 1) & np.array(layout.seams[:-1], dtype=bool)
+        table[:, c.ROW_CLASS] = np.where(at_seam, _SEAM, index % 2) @ 3 ** np.arange(index.shape[1])
         if number == 0:
             # Fields come from the user without ghosts.
             table[:, c.ROW_NATURAL] = np.arange(len(index)) * layout.shape[-1]
@@ -296,16 +326,6 @@ class Plan:
                     shifts.append(layout.split_position(neighbour) - layout.split_position(point))
             yield tuple(shifts)
 
-    def _exact(self, number: int, own: list[Colour]) -> bool:
-        """Whether a colour, once relaxed, has no residual left.
-
-        Not so where a periodic axis of odd size makes neighbours of two points of one colour (its first and its last),
-        nor for lines along a periodic axis, which are cut open at the seam.
-        """
-        layout = self.layouts[number]
-        seam = any(around and size % 2 for around, size in zip(layout.periodic, layout.shape, strict=True))
-        return not seam and not any(colour.axis is not None and layout.periodic[colour.axis] for colour in own)
-
     def _add_transfers(
         self,
         number: int,
@@ -317,8 +337,8 @@ class Plan:
         layout, coarser, dimensions = self.layouts[number], self.layouts[number + 1], len(self.shape)
 
         def has_residual(offset: Offset) -> bool:
-            bits, odd = _parity(offset)
-            return not (relaxed[bits] >> odd) & 1
+            row = sum((step % 2) * 3**axis for axis, step in enumerate(offset[:-1]))
+            return not (relaxed[row] >> offset[-1] % 2) & 1
 
         first = len(terms)
         zero = (0,) * dimensions
@@ -373,6 +393,7 @@ class Plan:
                 layout.shape[axis],
                 first_line_row[axis],
                 len(_line_starts(layout, axis)),
+                self.places[number].get(f"closure {axis}", 0),
             )
             return [line, *fill]
 
@@ -384,7 +405,7 @@ class Plan:
         pre = sweeps(self.presweeps, colours)
         start: list[tuple[int, ...]] = [(c.LOAD_INPUT if finest else c.LOAD, EVERYWHERE)]
         # The black points of a red-black sweep look at red ones alone, so nothing needs to be zero before it.
-        if not (exact and self.smoothers[number] == RED_BLACK):
+        if not exact or self.smoothers[number] != RED_BLACK:
             start.append((c.CLEAR, EVERYWHERE))
             if around:
                 start.append((c.FILL_ITERATE, EVERYWHERE))
@@ -413,7 +434,7 @@ class Plan:
                         delay += slabs
                     elif phase[0] in (c.RELAX, c.SUBTRACT):
                         delay += 1  # needs the next slab of its predecessor
-                row = (*phase, *(0,) * (9 - len(phase)))
+                row = (*phase, *(0,) * (_PHASE_COLUMNS - len(phase)))
                 phases.append((row[0], row[1], delay, *row[3:]))
             spans[name] = (first, len(phases))
         return spans

@@ -128,7 +128,7 @@ def _lump_near_boundary(arena, at, row_sum, lumps, lump_terms, sides, side_terms
 
 @_compiled
 def interpolate(  # type: ignore[no-untyped-def]
-    arena, coarse_rows, odds, evens, classes, lumps, lump_terms, corners, corner_terms, sides, side_terms
+    arena, parents, cells, odd_exists, odds, evens, classes, lumps, lump_terms, corners, corner_terms, sides, side_terms
 ):
     """Weights of all fine points of one level, class by class (which axes are odd), few odd axes first."""
     most = np.max(classes[:, 3] - classes[:, 2])
@@ -142,10 +142,10 @@ def interpolate(  # type: ignore[no-untyped-def]
         own_sides = sides[classes[kind, 6] : classes[kind, 7]]
         if count == 0:
             continue
-        for r in range(coarse_rows.shape[0]):
-            if coarse_rows[r, c.ROW_ODD_EXISTS] & parity != parity:
+        for r in range(cells.size):
+            if odd_exists[r] & parity != parity:
                 continue
-            base, cell = coarse_rows[r, c.ROW_PARENT], coarse_rows[r, c.ROW_NATURAL]
+            base, cell = parents[r], cells[r]
             total[:count] = 0
             for q in range(own_lumps.shape[0]):
                 lump = buffers[q]
@@ -178,7 +178,7 @@ def interpolate(  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def galerkin(arena, coarse_rows, count, half, entries, groups, products):  # type: ignore[no-untyped-def]
+def galerkin(arena, parents, cells, rows, count, half, entries, groups, products):  # type: ignore[no-untyped-def]
     """The coarse operator P'AP of one level; returns its smallest diagonal entry.
 
     Where a coarse row is empty (all points outside the mask) the diagonal becomes 1, and is not counted.
@@ -186,8 +186,8 @@ def galerkin(arena, coarse_rows, count, half, entries, groups, products):  # typ
     buffer, acc = np.empty(count), np.empty(count)
     smallest = np.inf
     evens, odds = (count + 1) // 2, count // 2
-    for r in range(coarse_rows.shape[0]):
-        base, cell, to = coarse_rows[r, c.ROW_PARENT], coarse_rows[r, c.ROW_NATURAL], coarse_rows[r, c.ROW_SPLIT]
+    for r in range(cells.size):
+        base, cell, to = parents[r], cells[r], rows[r]
         for e in range(entries.shape[0]):
             acc[:] = 0
             for g in range(entries[e, 1], entries[e, 2]):
@@ -221,21 +221,47 @@ def galerkin(arena, coarse_rows, count, half, entries, groups, products):  # typ
 
 
 @_compiled
-def factor_lines(arena, layout, diagonal, link, pivots, lines, strides):  # type: ignore[no-untyped-def]
-    """Inverse pivots of the tridiagonal systems along one axis: 1 / (d_i - c_{i-1}^2 / pivot_{i-1}).
+def factor_lines(arena, starts, steps, diagonal, link, pivots, closure):  # type: ignore[no-untyped-def]
+    """Inverse pivots of the tridiagonal systems along one axis: 1 / (d_i - c_{i-1}^2 pivot_{i-1}).
 
-    ``layout``: first points ``(n,)`` of the lines and ``lines`` the steps from one point to the next, relative.
+    ``starts``: first points of the lines; ``steps``: from there to each point of a line. A line around a periodic axis
+    (``closure`` not 0) is T + u v' with u = (-d_0, 0, ..., 0, c), v = (1, 0, ..., 0, -c / d_0), c the link of its last
+    point to the first, and T the tridiagonal matrix that gets pivots. Its solution is y - v'y z, y that of T, by the
+    formula of Sherman and Morrison with z = T^-1 u / (1 + v' T^-1 u), the closure.
     """
-    for n in range(layout.size):
-        at = layout[n]
-        g = 1.0 / arena[diagonal + at]
-        arena[pivots + at] = g
-        for i in range(1, lines):
-            before = at
-            at = layout[n] + strides[i]
-            coupling = arena[link + before]
-            g = 1.0 / (arena[diagonal + at] - coupling * coupling * g)
+    length = steps.size
+    y = np.empty(length)
+    for n in range(starts.size):
+        first, last = starts[n], starts[n] + steps[length - 1]
+        corner, d0 = arena[link + last], arena[diagonal + first]
+        g = 0.0
+        for i in range(length):
+            at = first + steps[i]
+            d = arena[diagonal + at]
+            if closure:
+                if i == 0:
+                    d += d0
+                if i == length - 1:
+                    d += corner * corner / d0
+            coupling = arena[link + first + steps[i - 1]] if i > 0 else 0.0
+            u = 0.0
+            if i == 0:
+                u -= d0
+            if i == length - 1:
+                u += corner
+            y[i] = u - (coupling * g * y[i - 1] if i > 0 else 0.0)
+            g = 1.0 / (d - coupling * coupling * g)
             arena[pivots + at] = g
+        if closure:
+            for i in range(length - 1, -1, -1):
+                at = first + steps[i]
+                ahead = arena[link + at] * y[i + 1] if i < length - 1 else 0.0
+                y[i] = arena[pivots + at] * (y[i] - ahead)
+            rest = 1 + y[0] - corner / d0 * y[length - 1]
+            # A line that nothing else holds is singular; it stays cut open.
+            scale = 1 / rest if abs(rest) > 1e-12 else 0.0
+            for i in range(length):
+                arena[closure + first + steps[i]] = scale * y[i]
 
 
 # -- Tables of the kernels ------------------------------------------------------------------------------------------
@@ -267,8 +293,21 @@ def _galerkin_terms(offsets: tuple[Offset, ...]) -> list[tuple[Offset, list[tupl
 
 @dataclass(frozen=True)
 class SetupTables:
-    """What the kernels above need for one level, in the order of their arguments."""
+    """What the kernels above need for one level.
 
+    Attributes
+    ----------
+    parents, cells, rows, odd_exists : ndarray, shape (coarse rows,)
+        Positions of the row of ``2 I`` in fine split fields, of that of I in coarse natural and split ones, and bits for
+        the outer axes along which there is a point ``2 I + 1``.
+    interpolation, galerkin
+        Tables, in the order of the arguments of the two kernels.
+    """
+
+    parents: np.ndarray
+    cells: np.ndarray
+    rows: np.ndarray
+    odd_exists: np.ndarray
     interpolation: tuple[np.ndarray, ...]
     galerkin: tuple[np.ndarray, ...]
 
@@ -276,7 +315,11 @@ class SetupTables:
 @lru_cache(maxsize=64)
 def setup_tables(plan: Plan, number: int) -> SetupTables:
     """Tables for interpolation from level `number` + 1 and the Galerkin operator there."""
-    return SetupTables(_interpolation_tables(plan, number), _galerkin_tables(plan, number))
+    first = plan.tables["levels"][number + 1, c.FIRST_ROW]
+    rows = plan.tables["rows"][first : first + len(plan.layouts[number + 1].row_indices)]
+    # Columns by value, not by name inside the kernels: numba does not see when a name of another file changes.
+    columns = [rows[:, k].copy() for k in (c.ROW_PARENT, c.ROW_NATURAL, c.ROW_SPLIT, c.ROW_ODD_EXISTS)]
+    return SetupTables(*columns, _interpolation_tables(plan, number), _galerkin_tables(plan, number))
 
 
 def _table(rows: list[tuple[int, ...]], columns: int) -> np.ndarray:

@@ -29,7 +29,11 @@ from numba import njit
     ROWS_PER_SLAB,
     FIRST_ROW,
     ROW_COUNT,
-    COARSE_ROWS_PER_SLAB,
+    FIRST_TARGET,
+    TARGET_COUNT,
+    TARGETS_PER_SLAB,
+    FIRST_FOLD,
+    FOLD_COUNT,
     FIRST_PAIR,
     PAIR_COUNT,
     FIRST_TRANSFER,
@@ -38,7 +42,7 @@ from numba import njit
     FIRST_NATURAL_GHOST,
     NATURAL_GHOST_COUNT,
     COLUMNS,
-) = range(25)
+) = range(29)
 
 # Columns of the row table.
 ROW_SPLIT, ROW_PARITY, ROW_CLASS, ROW_NATURAL, ROW_CELL, ROW_PARENT, ROW_ODD_EXISTS, ROW_COLUMNS = range(8)
@@ -61,7 +65,8 @@ ROW_SPLIT, ROW_PARITY, ROW_CLASS, ROW_NATURAL, ROW_CELL, ROW_PARENT, ROW_ODD_EXI
     FILL_ITERATE,
     FILL_RESIDUAL,
     FILL_CORRECTION,
-) = range(15)
+    FOLD,
+) = range(16)
 _compiled = njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
 _U = np.uint64
 
@@ -445,8 +450,8 @@ def _run_phases(  # type: ignore[no-untyped-def]
                 _divide_rows(arena, level, rows, active, first, last)
             elif kind == RESTRICT:
                 # A slab is an even number of indices: coarse slab I needs the residuals up to 2 I + 1.
-                own = coarse[FIRST_ROW] + slab * level[COARSE_ROWS_PER_SLAB]
-                end = min(own + level[COARSE_ROWS_PER_SLAB], coarse[FIRST_ROW] + coarse[ROW_COUNT])
+                own = level[FIRST_TARGET] + slab * level[TARGETS_PER_SLAB]
+                end = min(own + level[TARGETS_PER_SLAB], level[FIRST_TARGET] + level[TARGET_COUNT])
                 _restrict(arena, acc, level, coarse, rows, transfers, terms, own, end)
             elif kind == PROLONG:
                 _prolong(arena, acc, level, coarse, rows, transfers, terms, active, first, last)
@@ -468,6 +473,9 @@ def _run_phases(  # type: ignore[no-untyped-def]
                 continue  # what follows is done for all slabs at once
             elif kind == LINES_WITHIN_ROWS or kind == LINES_ACROSS_ROWS:
                 _relax_lines(arena, acc, level, pairs, phases[p], rows, line_rows, colours)
+            elif kind == FOLD:
+                for g in range(level[FIRST_FOLD], level[FIRST_FOLD] + level[FOLD_COUNT]):
+                    _add(arena, coarse[CORRECTION] + ghosts[g, 0], ghosts[g, 2], coarse[CORRECTION] + ghosts[g, 1])
             elif kind == FILL_CORRECTION:
                 g = coarse[FIRST_NATURAL_GHOST]
                 copy_ghosts(arena, coarse[CORRECTION], ghosts[g : g + coarse[NATURAL_GHOST_COUNT]])

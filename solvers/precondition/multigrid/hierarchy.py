@@ -8,7 +8,8 @@ import scipy.sparse as sp
 
 from solvers.precondition.multigrid import cycle as c
 from solvers.precondition.multigrid.layout import BELOW, Offset
-from solvers.precondition.multigrid.schedule import Plan
+from solvers.precondition.multigrid.schedule import COLOURS, Plan
+from solvers.precondition.multigrid.schedule import plan as make_plan
 from solvers.precondition.multigrid.setup import factor_lines, galerkin, interpolate, setup_tables
 from solvers.stencil import StencilOperator
 
@@ -29,7 +30,7 @@ class Hierarchy:
     inverse : ndarray, shape (n, n)
         (Pseudo-)inverse of the coarsest operator.
     scale : float
-        The arena holds `scale` times A, a power of two, lest single precision overflow.
+        The arena holds `scale` times A, lest single precision overflow.
     """
 
     plan: Plan
@@ -38,26 +39,13 @@ class Hierarchy:
     scale: float
 
     @classmethod
-    def of(cls, plan: Plan, arena: np.ndarray, inverse: np.ndarray, dtype: np.dtype) -> "Hierarchy":
+    def of(cls, plan: Plan, arena: np.ndarray, inverse: np.ndarray, scale: float, dtype: np.dtype) -> "Hierarchy":
         """From coefficients in double precision; those are taken over where `dtype` is double too."""
-        if dtype == np.float64:
-            return cls(plan, arena, inverse, 1.0)
-        diagonal = _field(arena, plan.places[0]["diagonal"], plan.layouts[0].split_size)
-        scale = 2.0 ** -float(np.frexp(diagonal.max())[1])
-        single = np.zeros(plan.arena_size, dtype=dtype)
-        for level, (places, end) in enumerate(zip(plan.places, plan.level_ends, strict=True)):
-            start = places["diagonal"]
-            weights = places.get("weights", end)
-            np.multiply(arena[start:weights], scale, out=single[start:weights], casting="same_kind")
-            pivots = places.get("pivots", end)
-            single[weights:pivots] = arena[weights:pivots]
-            for name, place in places.items():
-                field = slice(place, place + plan.layouts[level].split_size)
-                if name.startswith("pivots "):
-                    np.multiply(arena[field], 1 / scale, out=single[field], casting="same_kind")
-                elif name.startswith("closure "):
-                    single[field] = arena[field]
-        return cls(plan, single, (inverse / scale).astype(dtype), scale)
+        if dtype != np.float64:
+            single = np.zeros(plan.arena_size, dtype=dtype)
+            single[: plan.coefficient_size] = arena
+            arena = single
+        return cls(plan, arena, inverse.astype(dtype), scale)
 
     def __post_init__(self) -> None:
         widest = max(2 * layout.half_width for layout in self.plan.layouts)
@@ -132,17 +120,31 @@ def operator_stencil(hierarchy: Hierarchy, level: int, finest: StencilOperator) 
     )
 
 
+def _weights(plan: Plan, arena: np.ndarray, level: int, u: Offset) -> np.ndarray:
+    """The natural field of the weights of points ``2 I + u``, with ghosts."""
+    coarse = plan.layouts[level + 1]
+    return _field(arena, plan.weight_place(level, u), coarse.natural_size).reshape(coarse.natural_shape)
+
+
+def _even_points(plan: Plan, level: int) -> tuple[slice, ...]:
+    """Where the even points of a level lie in natural fields of the next."""
+    starts = [BELOW] * (len(plan.shape) - 1) + [1]
+    even = [(size + 1) // 2 for size in plan.layouts[level].shape]
+    return tuple(slice(start, start + size) for start, size in zip(starts, even, strict=True))
+
+
 def interpolation_matrix(plan: Plan, arena: np.ndarray, level: int) -> sp.csr_array:
     """See `Hierarchy.interpolation`."""
     fine, coarse = plan.layouts[level], plan.layouts[level + 1]
-    coarse_index = np.arange(coarse.points).reshape(coarse.shape)
-    place = np.indices(coarse.shape)
+    even = tuple((size + 1) // 2 for size in fine.shape)
+    place = np.indices(even)
+    # At a seam the last even point is the ghost beyond the last coarse one, which is the first.
+    coarse_index = np.ravel_multi_index([i % size for i, size in zip(place, coarse.shape, strict=True)], coarse.shape)
     rows, columns, values = [], [], []
     for u in [(0,) * fine.dimensions, *plan.weights]:
-        weight = np.ones(coarse.shape, dtype=arena.dtype)
+        weight = np.ones(even, dtype=arena.dtype)
         if any(u):
-            start = plan.weight_place(level, u)
-            weight = _field(arena, start, coarse.natural_size).reshape(coarse.natural_shape)[coarse.inside]
+            weight = _weights(plan, arena, level, u)[_even_points(plan, level)]
         used = weight != 0
         points = []
         for axis, step in enumerate(u):
@@ -169,15 +171,20 @@ def empty_arena(plan: Plan, whole: bool) -> np.ndarray:
 
 
 def fill_operator(
-    plan: Plan, arena: np.ndarray, level: int, diagonal: np.ndarray, links: dict[Offset, np.ndarray]
+    plan: Plan,
+    arena: np.ndarray,
+    level: int,
+    diagonal: np.ndarray,
+    links: dict[Offset, np.ndarray],
+    scale: float = 1.0,
 ) -> None:
-    """Write an operator, given by its diagonal and its forward links, into its level."""
+    """Write an operator, given by its diagonal and its forward links, into its level, times `scale`."""
     layout, places = plan.layouts[level], plan.places[level]
-    layout.split(diagonal, _field(arena, places["diagonal"], layout.split_size))
+    layout.split(diagonal, _field(arena, places["diagonal"], layout.split_size), scale)
     for index, offset in enumerate(layout.links):
         if offset in links:
             start = places["links"] + index * layout.split_size
-            layout.split(links[offset], _field(arena, start, layout.split_size))
+            layout.split(links[offset], _field(arena, start, layout.split_size), scale)
     fill_operator_ghosts(plan, arena, level)
 
 
@@ -191,6 +198,8 @@ def fill_operator_ghosts(plan: Plan, arena: np.ndarray, level: int) -> None:
 
 def coarsen(plan: Plan, arena: np.ndarray, level: int) -> float:
     """Interpolation to a level and the Galerkin operator of the next; returns the latter's smallest diagonal entry."""
+    if any(plan.layouts[level].folds):
+        return _coarsen_and_fold(plan, arena, level)
     fine, tables = plan.layouts[level], setup_tables(plan, level)
     classes, *others = tables.interpolation
     evens, odds = (fine.shape[-1] + 1) // 2, fine.shape[-1] // 2
@@ -203,6 +212,55 @@ def coarsen(plan: Plan, arena: np.ndarray, level: int) -> float:
         interpolate(arena, tables.parents, tables.cells, tables.odd_exists, odds, evens, batch, *others)
         fill_weight_ghosts(plan, arena, level)
     return galerkin_operator(plan, arena, level)
+
+
+def _coarsen_and_fold(plan: Plan, arena: np.ndarray, level: int) -> float:
+    """The same at a seam: first with its two even points apart, then with them as one."""
+    fine = plan.layouts[level]
+    apart = make_plan(fine.shape, fine.periodic, fine.links, (COLOURS,), "V", 1, 1, False)
+    passing = empty_arena(apart, whole=False)
+    size = fine.split_size * (1 + len(fine.links))
+    passing[:size] = _field(arena, plan.places[level]["diagonal"], size)
+    smallest = coarsen(apart, passing, 0)
+    for u in plan.weights:
+        _weights(plan, arena, level, u)[_even_points(plan, level)] = _weights(apart, passing, 0, u)[
+            _even_points(apart, 0)
+        ]
+    # On other periodic axes the weights beyond the last point are in the ghost; at a seam it has its own already.
+    for axis, around in enumerate(fine.periodic):
+        if around and not fine.folds[axis]:
+            first = BELOW if axis < fine.dimensions - 1 else 1
+            for u in plan.weights:
+                field = _weights(plan, arena, level, u)
+                field[(slice(None),) * axis + (-1,)] = field[(slice(None),) * axis + (first,)]
+    coefficients = {offset: operator_field(apart, passing, 1, offset) for offset in apart.stencil(1)}
+    for axis, fold in enumerate(fine.folds):
+        if fold:
+            coefficients = _fold(coefficients, axis)
+    zero = (0,) * fine.dimensions
+    fill_operator(plan, arena, level + 1, coefficients[zero], coefficients)
+    return smallest
+
+
+def _fold(coefficients: dict[Offset, np.ndarray], axis: int) -> dict[Offset, np.ndarray]:
+    """Make one point of the first and the last around a periodic axis: add their rows, and their columns."""
+
+    def at(index: int) -> tuple[slice | int, ...]:
+        return (slice(None),) * axis + (index,)
+
+    def turned(offset: Offset, step: int) -> Offset:
+        return (*offset[:axis], step, *offset[axis + 1 :])
+
+    folded = {}
+    for offset, field in coefficients.items():
+        new = np.delete(field, -1, axis=axis)
+        if offset[axis] == -1:
+            new[at(0)] = field[at(-1)]
+        elif offset[axis] == 0:
+            inward = coefficients[turned(offset, -1)][at(0)] + coefficients[turned(offset, 1)][at(-1)]
+            new[at(0)] += field[at(-1)] + inward
+        folded[offset] = new
+    return folded
 
 
 def galerkin_operator(plan: Plan, arena: np.ndarray, level: int) -> float:
@@ -247,30 +305,29 @@ def fill_interpolation(plan: Plan, arena: np.ndarray, level: int, matrix: Any) -
     entries.sum_duplicates()
     place = np.stack(np.unravel_index(entries.col, coarse.shape)).astype(np.int64)
     u = np.stack(np.unravel_index(entries.row, fine.shape)) - 2 * place
-    for axis, size in enumerate(fine.shape):
-        if fine.periodic[axis]:
-            u[axis] = np.where(u[axis] > 1, u[axis] - size, u[axis])
+    for axis, around in enumerate(fine.periodic):
+        if around:
+            # Far from the first coarse point, near to its ghost beyond the last.
+            beyond = u[axis] > 1
+            place[axis] += np.where(beyond, coarse.shape[axis], 0)
+            u[axis] -= np.where(beyond, 2 * coarse.shape[axis], 0)
     outside = np.abs(u).max(axis=0) > 1
     own = ~u.any(axis=0)
-    if (outside & (entries.data != 0)).any() or own.sum() != coarse.points or not np.all(entries.data[own] == 1):
+    even = int(np.prod([(size + 1) // 2 for size in fine.shape]))
+    if (outside & (entries.data != 0)).any() or own.sum() != even or not np.all(entries.data[own] == 1):
         raise ValueError(
             f"interpolations: from level {level + 1} to {level}, each coarse point must keep its value (a weight of 1 at "
             "the fine point of twice its index) and other points take theirs from coarse points next to them"
         )
-    size = coarse.natural_size
-    for index, offset in enumerate(plan.weights):
-        field = _field(arena, plan.places[level]["weights"] + index * size, size).reshape(coarse.natural_shape)
+    starts = np.array([BELOW] * (fine.dimensions - 1) + [1])[:, None]
+    for offset in plan.weights:
         here = (u == np.array(offset)[:, None]).all(axis=0) & ~outside
-        values = np.zeros(coarse.shape)
-        values[tuple(place[:, here])] = entries.data[here]
-        field[coarse.inside] = values
-        # Weights across the seam are taken over from the ghost beyond the last point, where the set-up leaves them.
+        field = _weights(plan, arena, level, offset)
+        field[tuple(place[:, here] + starts)] = entries.data[here]
         for axis, around in enumerate(fine.periodic):
-            if around and offset[axis] == -1:
+            if around and not fine.folds[axis] and offset[axis] == -1:
                 before = (slice(None),) * axis
-                first = BELOW if axis < fine.dimensions - 1 else 1
-                field[(*before, -1)] = field[(*before, first)]
-    fill_weight_ghosts(plan, arena, level)
+                field[(*before, int(starts[axis, 0]))] = field[(*before, -1)]
 
 
 def fill_weight_ghosts(plan: Plan, arena: np.ndarray, level: int) -> None:

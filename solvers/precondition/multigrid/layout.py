@@ -15,7 +15,7 @@ Points that do not exist (ghosts, points outside a mask) have a unit diagonal, n
 stay zero without a single branch in the kernels. Ghosts of periodic axes are copies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -50,13 +50,30 @@ def forward(offsets: Sequence[Offset]) -> tuple[Offset, ...]:
     return tuple(sorted(positive - {zero}))
 
 
-def coarsened(shape: Sequence[int]) -> tuple[int, ...]:
-    """Points of the next coarser grid: those with even indices along every axis.
+# Levels on which the two even points at a seam are kept apart before they become one.
+_APART = 2
 
-    >>> coarsened((8, 9))
-    (4, 5)
+
+def descend(shape: Sequence[int], periodic: Sequence[bool]) -> Iterator[tuple[tuple[int, ...], tuple[bool, ...]]]:
+    """Shapes of the grids, finest first, without end, and the axes at whose seam two coarse points become one.
+
+    The coarse points have even indices. The last of an odd number of points around a periodic axis is even, like its
+    neighbour, the first one: the axis has a seam. If the coarse number is odd again, the two couple twice as strongly
+    as other neighbours, then four times: before that hurts, they are folded into one.
+
+    >>> from itertools import islice
+    >>> list(islice(descend((9, 33), (False, True)), 4))  # doctest: +NORMALIZE_WHITESPACE
+    [((9, 33), (False, False)), ((5, 17), (False, False)), ((3, 9), (False, True)), ((2, 4), (False, False))]
     """
-    return tuple((size + 1) // 2 for size in shape)
+    grid, apart = tuple(shape), [0] * len(shape)
+    while True:
+        folds = []
+        for axis, (size, around) in enumerate(zip(grid, periodic, strict=True)):
+            seam = around and size % 2 == 1
+            folds.append(seam and apart[axis] == _APART)
+            apart[axis] = apart[axis] + 1 if seam and not folds[axis] else 0
+        yield grid, tuple(folds)
+        grid = tuple(size // 2 if fold else (size + 1) // 2 for size, fold in zip(grid, folds, strict=True))
 
 
 @dataclass(frozen=True)
@@ -71,11 +88,14 @@ class LevelLayout:
         Which axes wrap around.
     links : tuple of offsets
         The forward offsets that the operator of this level couples.
+    folds : tuple of bool
+        Along which axes two points at a seam are one on the next level.
     """
 
     shape: tuple[int, ...]
     periodic: tuple[bool, ...]
     links: tuple[Offset, ...]
+    folds: tuple[bool, ...]
 
     @cached_property
     def dimensions(self) -> int:
@@ -184,6 +204,23 @@ class LevelLayout:
                 copies += [(start, start + size, 1), (start + size + 1, start + 1, 1)]
         return np.array(copies + self._row_copies(width), dtype=np.int64).reshape(-1, 3)
 
+    def natural_folds(self, folds: Sequence[bool]) -> np.ndarray:
+        """(to, from, count) of what to add where two points of a finer level with these `folds` are one of this one.
+
+        The second of them lies in the ghost beyond the last point.
+        """
+        additions: list[tuple[int, int, int]] = []
+        width = self.natural_width
+        if folds[-1]:
+            starts = (np.arange(self.padded_rows) * width).tolist()
+            additions += [(start + 1, start + width - 1, 1) for start in starts]
+        number = np.arange(self.padded_rows).reshape(self.padded_outer)
+        for axis, fold in enumerate(folds[:-1]):
+            if fold:
+                ends = number.take(BELOW, axis).flat, number.take(self.shape[axis] + BELOW, axis).flat
+                additions += [(int(to) * width, int(origin) * width, width) for to, origin in zip(*ends, strict=True)]
+        return np.array(additions, dtype=np.int64).reshape(-1, 3)
+
     def _row_copies(self, length: int) -> list[tuple[int, int, int]]:
         """Whole rows, one axis after the other, so that the corners come out right."""
         copies = []
@@ -197,13 +234,13 @@ class LevelLayout:
 
     # -- Between split fields and plain arrays, for set-up and inspection -------------------------------------------
 
-    def split(self, field: np.ndarray, out: np.ndarray) -> None:
-        """Write a plain field, shape `shape`, into the split field `out`."""
+    def split(self, field: np.ndarray, out: np.ndarray, scale: float = 1.0) -> None:
+        """Write a plain field, shape `shape`, times `scale` into the split field `out`."""
         view = out.reshape(self.split_shape)
         outer = (_OUTER,) * (self.dimensions - 1)
         evens, odds = (self.shape[-1] + 1) // 2, self.shape[-1] // 2
-        view[(*outer, 0, slice(1, evens + 1))] = field[..., 0::2]
-        view[(*outer, 1, slice(1, odds + 1))] = field[..., 1::2]
+        np.multiply(field[..., 0::2], scale, out=view[(*outer, 0, slice(1, evens + 1))])
+        np.multiply(field[..., 1::2], scale, out=view[(*outer, 1, slice(1, odds + 1))])
 
     def join(self, values: np.ndarray) -> np.ndarray:
         """The split field `values` as a plain one, shape `shape`."""

@@ -26,11 +26,13 @@ class SymmetricStencil:
     shape, periodic
         Of the grid without axes of one point.
     diagonal : ndarray, shape `shape`
-        1 outside the mask.
+        Positive outside the mask too.
     links : dict of offset -> ndarray, shape `shape`
         Coefficient between a point and its neighbour at a forward offset.
     symmetric : bool
         Whether the operator is its own symmetric part, to rounding.
+    scale : float
+        A power of two by which the largest diagonal entry comes to lie in [0.5, 1).
     """
 
     shape: tuple[int, ...]
@@ -38,10 +40,11 @@ class SymmetricStencil:
     diagonal: np.ndarray
     links: dict[Offset, np.ndarray]
     symmetric: bool
+    scale: float
 
     @classmethod
-    def of(cls, A: StencilOperator) -> "SymmetricStencil":
-        """Take apart a StencilOperator.
+    def of(cls, A: StencilOperator, flat_axes: bool = False) -> "SymmetricStencil":
+        """Take apart a StencilOperator; axes of one point are left out, unless `flat_axes`.
 
         Raises
         ------
@@ -57,11 +60,13 @@ class SymmetricStencil:
             raise ValueError(
                 f"A: multigrid needs stencils that reach one point at most, got the offset {far[0]}; use AMG instead"
             )
-        shape, periodic, coefficients = _without_flat_axes(A)
+        everything = tuple(range(len(A.grid_shape)))
+        kept = everything if flat_axes else tuple(axis for axis in everything if A.grid_shape[axis] > 1) or (0,)
+        shape, periodic, coefficients = _on_axes(A, kept)
         zero = (0,) * len(shape)
         diagonal = coefficients.get(zero, np.zeros(shape))
         if A.mask is not None:
-            diagonal = np.where(A.mask.reshape(shape), diagonal, 1.0)
+            diagonal = np.where(A.mask.reshape(shape), diagonal, diagonal.max(initial=0.0))
         largest = float(diagonal.max())
         if not float(diagonal.min()) > 0:
             where = tuple(int(i) for i in np.unravel_index(int(np.argmin(diagonal)), shape))
@@ -89,7 +94,7 @@ class SymmetricStencil:
                 ahead = ahead.copy()
                 _average(ahead.reshape(-1), behind.reshape(-1), shift)
             links[offset] = ahead
-        return cls(shape, periodic, diagonal, links, symmetric)
+        return cls(shape, periodic, diagonal, links, symmetric, 2.0 ** -float(np.frexp(largest)[1]))
 
     def strong_axes(self) -> tuple[int, ...]:
         """The axes along which the coupling is so much stronger than along others that lines must be relaxed."""
@@ -110,16 +115,14 @@ class SymmetricStencil:
         return tuple(axis for axis in range(dimensions) if strong[axis] > SHARE and self.shape[axis] > 2)
 
 
-def _without_flat_axes(A: StencilOperator) -> tuple[tuple[int, ...], tuple[bool, ...], dict[Offset, np.ndarray]]:
-    """Shape, periodicity and coefficients without the axes of one point; around one, a point is its own neighbour."""
-    kept = [axis for axis, size in enumerate(A.grid_shape) if size > 1] or [0]
+def _on_axes(
+    A: StencilOperator, kept: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[bool, ...], dict[Offset, np.ndarray]]:
+    """Shape, periodicity and coefficients on some axes; around others, of one point, a point is its own neighbour."""
     shape = tuple(A.grid_shape[axis] for axis in kept)
     found: dict[Offset, np.ndarray] = {}
     for offset, array in zip(A.offsets, A.coefficients, strict=True):
-        if len(kept) == A.coefficients.ndim - 1 and A.grid_shape[0] > 1:
-            found[offset] = np.asarray(array, dtype=np.float64)
-            continue
-        rest = tuple(offset[axis] if A.grid_shape[axis] > 1 else 0 for axis in kept)
+        rest = tuple(offset[axis] for axis in kept)
         values = np.asarray(array, dtype=np.float64).reshape(shape)
         found[rest] = found[rest] + values if rest in found else values
     return shape, tuple(A.periodic[axis] and A.grid_shape[axis] > 1 for axis in kept), found

@@ -27,7 +27,7 @@ from solvers.precondition.multigrid.hierarchy import (
     fill_operator,
     operator_stencil,
 )
-from solvers.precondition.multigrid.layout import Offset, coarsened, forward
+from solvers.precondition.multigrid.layout import Offset, descend, forward
 from solvers.precondition.multigrid.operator import SymmetricStencil
 from solvers.precondition.multigrid.schedule import COLOURS, RED_BLACK, Plan, Smoother, plan
 from solvers.precondition.protocol import preconditioners
@@ -145,13 +145,14 @@ class Multigrid:
         shapes = _shapes(stencil)
         chosen = self._plan(stencil, [smoother] * (len(shapes) - 1))
         arena = empty_arena(chosen, whole=self.precision == np.float64)
-        fill_operator(chosen, arena, 0, stencil.diagonal, stencil.links)
+        scale = stencil.scale
+        fill_operator(chosen, arena, 0, stencil.diagonal, stencil.links, scale)
         for level in range(len(shapes) - 1):
             smallest = coarsen(chosen, arena, level)
             if not smallest > 0:
                 raise ValueError(
                     f"A: is not positive definite: the coarse operator on {_times(shapes[level + 1])} points has a "
-                    f"diagonal entry of {smallest:.3e}; use 'direct', or GMRES with ILU"
+                    f"diagonal entry of {smallest / scale:.3e}; use 'direct', or GMRES with ILU"
                 )
         return self._finish(operator, stencil, chosen, arena)
 
@@ -197,12 +198,14 @@ class Multigrid:
                 f"interpolations: expected one between each two of the {len(operators)} operators, "
                 f"got {len(interpolations)}"
             )
-        stencils = [SymmetricStencil.of(operator) for operator in operators]
-        for fine, coarse in zip(stencils[:-1], stencils[1:], strict=True):
-            if coarse.shape != coarsened(fine.shape) or coarse.periodic != fine.periodic:
+        # Flat axes vanish from the finest level; others may become flat on the way down, and stay.
+        stencils = [SymmetricStencil.of(operator, flat_axes=level > 0) for level, operator in enumerate(operators)]
+        first = stencils[0]
+        for level, (stencil, (shape, _)) in enumerate(zip(stencils, descend(first.shape, first.periodic), strict=False)):
+            if stencil.shape != shape or stencil.periodic != first.periodic:
                 raise ValueError(
-                    f"operators: below the grid {_times(fine.shape)} expected one of {_times(coarsened(fine.shape))} "
-                    f"points with the same periodic axes, got {_times(coarse.shape)}"
+                    f"operators: on level {level} below {_times(first.shape)} points expected {_times(shape)} with the "
+                    f"same periodic axes, got {_times(stencil.shape)}"
                 )
         names = ["point"] * len(interpolations) if smoothers is None else list(smoothers)
         if len(names) != len(interpolations):
@@ -212,7 +215,7 @@ class Multigrid:
         chosen = self._plan(stencils[0], names)
         arena = empty_arena(chosen, whole=self.precision == np.float64)
         for level, stencil in enumerate(stencils):
-            fill_operator(chosen, arena, level, stencil.diagonal, stencil.links)
+            fill_operator(chosen, arena, level, stencil.diagonal, stencil.links, stencils[0].scale)
         for level, matrix in enumerate(interpolations):
             fill_interpolation(chosen, arena, level, matrix)
         return self._finish(operators[0], stencils[0], chosen, arena)
@@ -239,7 +242,7 @@ class Multigrid:
             factor(chosen, arena, level)
         inverse, smallest = coarsest_inverse(chosen, arena)
         self._z: np.ndarray | None = None
-        self._hierarchy = Hierarchy.of(chosen, arena, inverse, self.precision)
+        self._hierarchy = Hierarchy.of(chosen, arena, inverse, stencil.scale, self.precision)
         self._finest = operator
         self.shape, self.dtype = operator.shape, operator.dtype
         self.symmetric = self.presweeps == self.postsweeps
@@ -341,12 +344,13 @@ def _as_stencil(A: Any) -> StencilOperator:
 
 def _shapes(stencil: SymmetricStencil) -> list[tuple[int, ...]]:
     """Shapes of all levels, finest first. A periodic axis keeps two points, or they would be their own neighbours."""
-    shapes = [stencil.shape]
-    while np.prod(shapes[-1]) > COARSEST:
-        following = coarsened(shapes[-1])
-        if any(around and size < 2 for around, size in zip(stencil.periodic, following, strict=True)):
+    shapes: list[tuple[int, ...]] = []
+    for shape, _ in descend(stencil.shape, stencil.periodic):
+        if any(around and size < 2 for around, size in zip(stencil.periodic, shape, strict=True)):
             break
-        shapes.append(following)
+        shapes.append(shape)
+        if np.prod(shape) <= COARSEST:
+            break
     if np.prod(shapes[-1]) > _LARGEST_COARSEST:
         raise ValueError(
             f"A: the grid {_times(stencil.shape)} is too thin to coarsen: {_times(shapes[-1])} points are left when its "

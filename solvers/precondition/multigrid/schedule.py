@@ -7,13 +7,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import product
+from itertools import islice, product
 from typing import Literal
 
 import numpy as np
 
 from solvers.precondition.multigrid import cycle as c
-from solvers.precondition.multigrid.layout import BELOW, LevelLayout, Offset, coarsened, forward, neighbours
+from solvers.precondition.multigrid.layout import BELOW, LevelLayout, Offset, descend, forward, neighbours
 
 RED_BLACK = "red-black"
 COLOURS = "colours"
@@ -115,6 +115,8 @@ class Plan:
         One for each level but the coarsest.
     cycle : "V" or "W"
     presweeps, postsweeps : int
+    folded : bool
+        Whether the two even points at a seam may become one on the next level; set-up has them apart in passing.
     """
 
     shape: tuple[int, ...]
@@ -124,15 +126,18 @@ class Plan:
     cycle: Literal["V", "W"]
     presweeps: int
     postsweeps: int
+    folded: bool = True
 
     @cached_property
     def layouts(self) -> tuple[LevelLayout, ...]:
         """Finest first."""
-        found = [LevelLayout(self.shape, self.periodic, self.links)]
         full = forward(neighbours(len(self.shape)))
-        for _ in self.smoothers:
-            found.append(LevelLayout(coarsened(found[-1].shape), self.periodic, full))
-        return tuple(found)
+        around = self.periodic if self.folded else (False,) * len(self.shape)
+        grids = islice(descend(self.shape, around), len(self.smoothers) + 1)
+        return tuple(
+            LevelLayout(shape, self.periodic, full if level else self.links, folds)
+            for level, (shape, folds) in enumerate(grids)
+        )
 
     @property
     def weights(self) -> list[Offset]:
@@ -258,12 +263,16 @@ class Plan:
             ghosts.append(layout.natural_copies)
             if number + 1 == depth:
                 continue
-            # The coarse rows of a slab are its own, half as many along the first axis.
-            thickness, slabs = _slabs(layout)
-            level[c.SLABS] = slabs
+            # Rows to restrict to: those that lie in a slab are half as many as its own along the first axis.
+            level[c.FIRST_TARGET] = sum(map(len, rows))
+            rows.append(self._targets(number))
+            level[c.TARGET_COUNT] = len(rows[-1])
+            thickness, level[c.SLABS] = _slabs(layout)
             level[c.ROWS_PER_SLAB] = thickness * math.prod(layout.shape[1:-1])
-            coarse_per_slab = thickness // 2 * math.prod(self.layouts[number + 1].shape[1:-1])
-            level[c.COARSE_ROWS_PER_SLAB] = coarse_per_slab
+            level[c.TARGETS_PER_SLAB] = thickness // 2 * math.prod((size + 1) // 2 for size in layout.shape[1:-1])
+            folds = self.layouts[number + 1].natural_folds(layout.folds)
+            level[c.FIRST_FOLD], level[c.FOLD_COUNT] = sum(map(len, ghosts)), len(folds)
+            ghosts.append(folds)
             own = colours_of(self.smoothers[number], layout.seams)
             # What has just been relaxed has no residual, and is relaxed first after the correction: neither is formed
             # nor corrected. Only red-black relaxation at a seam mixes such points with others of their parity.
@@ -305,14 +314,24 @@ class Plan:
             table[:, c.ROW_NATURAL] = np.arange(len(index)) * layout.shape[-1]
         else:
             table[:, c.ROW_NATURAL] = layout.padded_row * layout.natural_width
-            finer = self.layouts[number - 1]
-            strides = np.array(finer.row_strides, dtype=np.int64)
-            table[:, c.ROW_PARENT] = (2 * index + BELOW) @ strides * 2 * finer.half_width
-            table[:, c.ROW_ODD_EXISTS] = (2 * index + 1 < np.array(finer.shape[:-1], dtype=np.int64)) @ bits
         if number + 1 < len(self.layouts):
             coarser = self.layouts[number + 1]
             strides = np.array(coarser.row_strides, dtype=np.int64)
             table[:, c.ROW_CELL] = (index // 2 + BELOW) @ strides * coarser.natural_width
+        return table
+
+    def _targets(self, number: int) -> np.ndarray:
+        """The rows of even points of a level, seen from the next coarser one; those at a seam are ghosts there."""
+        finer, coarser = self.layouts[number], self.layouts[number + 1]
+        outer = tuple((size + 1) // 2 for size in finer.shape[:-1])
+        index = np.indices(outer).reshape(len(outer), -1).T if outer else np.zeros((1, 0), dtype=np.int64)
+        table = np.zeros((len(index), c.ROW_COLUMNS), dtype=np.int64)
+        strides = np.array(coarser.row_strides, dtype=np.int64)
+        table[:, c.ROW_NATURAL] = (index + BELOW) @ strides * coarser.natural_width
+        strides = np.array(finer.row_strides, dtype=np.int64)
+        table[:, c.ROW_PARENT] = (2 * index + BELOW) @ strides * 2 * finer.half_width
+        bits = 1 << np.arange(index.shape[1])
+        table[:, c.ROW_ODD_EXISTS] = (2 * index + 1 < np.array(finer.shape[:-1], dtype=np.int64)) @ bits
         return table
 
     def _pairs(self, layout: LevelLayout) -> Iterator[tuple[int, ...]]:
@@ -402,6 +421,8 @@ class Plan:
 
         colours = range(len(own))
         residual = [(c.SUBTRACT, rest), *([(c.FILL_RESIDUAL, EVERYWHERE)] if around else []), (c.RESTRICT, EVERYWHERE)]
+        if any(layout.folds):
+            residual.append((c.FOLD, EVERYWHERE))
         pre = sweeps(self.presweeps, colours)
         start: list[tuple[int, ...]] = [(c.LOAD_INPUT if finest else c.LOAD, EVERYWHERE)]
         # The black points of a red-black sweep look at red ones alone, so nothing needs to be zero before it.
@@ -511,6 +532,7 @@ def plan(
     cycle: Literal["V", "W"],
     presweeps: int,
     postsweeps: int,
+    folded: bool = True,
 ) -> Plan:
     """The plan for these parameters; systems of one kind share it."""
-    return Plan(shape, periodic, links, smoothers, cycle, presweeps, postsweeps)
+    return Plan(shape, periodic, links, smoothers, cycle, presweeps, postsweeps, folded)

@@ -35,6 +35,8 @@ from solvers.precondition.multigrid.schedule import Plan
 
 # Row sums below this, relative to the diagonal, are rounding of a sum that is zero.
 _NO_ROW_SUM = 1e-13
+# Pivots below this, relative to the diagonal, mean a line that is singular: rounding leaves 1e-15 or so.
+_NO_PIVOT = 1e-10
 
 _compiled = njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
 
@@ -103,7 +105,7 @@ def _lump_near_boundary(arena, at, row_sum, lumps, lump_terms, sides, side_terms
         factor[s] = 1.0
         total = 0.0
         for t in range(sides[s, 0], sides[s, 1]):
-            total += arena[at + side_terms[t]]
+            total += abs(arena[at + side_terms[t]])  # links of both signs may cancel, and are there all the same
         if total == 0:
             missing += 1
             far = -1 if sides[s, 2] else s ^ 1
@@ -250,7 +252,9 @@ def factor_lines(arena, starts, steps, diagonal, link, pivots, closure):  # type
             if i == length - 1:
                 u += corner
             y[i] = u - (coupling * g * y[i - 1] if i > 0 else 0.0)
-            g = 1.0 / (d - coupling * coupling * g)
+            pivot = d - coupling * coupling * g
+            # A line that nothing holds is singular, which shows in its last pivot: its last point then stays at zero.
+            g = 1.0 / pivot if pivot > _NO_PIVOT * d else 0.0
             arena[pivots + at] = g
         if closure:
             for i in range(length - 1, -1, -1):
@@ -258,8 +262,8 @@ def factor_lines(arena, starts, steps, diagonal, link, pivots, closure):  # type
                 ahead = arena[link + at] * y[i + 1] if i < length - 1 else 0.0
                 y[i] = arena[pivots + at] * (y[i] - ahead)
             rest = 1 + y[0] - corner / d0 * y[length - 1]
-            # A line that nothing else holds is singular; it stays cut open.
-            scale = 1 / rest if abs(rest) > 1e-12 else 0.0
+            # Such a line around a periodic axis stays cut open.
+            scale = 1 / rest if abs(rest) > _NO_PIVOT else 0.0
             for i in range(length):
                 arena[closure + first + steps[i]] = scale * y[i]
 
@@ -315,11 +319,13 @@ class SetupTables:
 @lru_cache(maxsize=64)
 def setup_tables(plan: Plan, number: int) -> SetupTables:
     """Tables for interpolation from level `number` + 1 and the Galerkin operator there."""
-    first = plan.tables["levels"][number + 1, c.FIRST_ROW]
-    rows = plan.tables["rows"][first : first + len(plan.layouts[number + 1].row_indices)]
+    level, table = plan.tables["levels"][number], plan.tables["rows"]
+    targets = table[level[c.FIRST_TARGET] :][: level[c.TARGET_COUNT]]
+    coarse = plan.layouts[number + 1]
     # Columns by value, not by name inside the kernels: numba does not see when a name of another file changes.
-    columns = [rows[:, k].copy() for k in (c.ROW_PARENT, c.ROW_NATURAL, c.ROW_SPLIT, c.ROW_ODD_EXISTS)]
-    return SetupTables(*columns, _interpolation_tables(plan, number), _galerkin_tables(plan, number))
+    parents, cells, odd_exists = (targets[:, k].copy() for k in (c.ROW_PARENT, c.ROW_NATURAL, c.ROW_ODD_EXISTS))
+    rows = coarse.padded_row * 2 * coarse.half_width
+    return SetupTables(parents, cells, rows, odd_exists, _interpolation_tables(plan, number), _galerkin_tables(plan, number))
 
 
 def _table(rows: list[tuple[int, ...]], columns: int) -> np.ndarray:

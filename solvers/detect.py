@@ -72,7 +72,7 @@ def _grids(distances: list[int], n: int) -> list[tuple[int, ...]]:
     beyond = [distance for distance in distances if distance > 1]
     if not beyond:
         return [(n,)] if distances else []
-    shapes = []
+    shapes: list[tuple[int, ...]] = []
     # The smallest distance to the next row is that of the point straight ahead, or of the one diagonally before it.
     for width in _straight_ahead(beyond, 1):
         if width < 2 or n % width:

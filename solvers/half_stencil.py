@@ -94,7 +94,7 @@ class HalfStencil:
     >>> half.advance(np.array([1.0, 2.0, 4.0]), 0.0, p, q)
     22.0
     >>> p, q
-    (array([1., 2., 4.]), array([0., -1., 6.]))
+    (array([1., 2., 4.]), array([ 0., -1.,  6.]))
     """
 
     def __init__(self, diagonal: np.ndarray, links: np.ndarray, shifts: np.ndarray) -> None:

@@ -71,31 +71,31 @@ _compiled = njit(cache=True, nogil=True, fastmath={"contract"}, error_model="num
 _U = np.uint64
 
 
-# -- Inner loops: `n` numbers from position `out` of the arena on, or in the buffer `acc` ---------------------------------
+# -- Inner loops: `n` numbers from position `out` of the arena on, or in the buffer `acc` ---------------------------
 
 
 @_compiled
-def _begin(acc, n, arena, b, l, x, m, y):  # type: ignore[no-untyped-def]
-    """acc = b - l x - m y"""
-    b, l, x, m, y = _U(b), _U(l), _U(x), _U(m), _U(y)
+def _begin(acc, n, arena, b, a, x, c, y):  # type: ignore[no-untyped-def]
+    """acc = b - a x - c y"""
+    b, a, x, c, y = _U(b), _U(a), _U(x), _U(c), _U(y)
     for k in range(_U(n)):
-        acc[k] = arena[b + k] - arena[l + k] * arena[x + k] - arena[m + k] * arena[y + k]
+        acc[k] = arena[b + k] - arena[a + k] * arena[x + k] - arena[c + k] * arena[y + k]
 
 
 @_compiled
-def _go_on(acc, n, arena, l, x, m, y):  # type: ignore[no-untyped-def]
-    """acc -= l x + m y"""
-    l, x, m, y = _U(l), _U(x), _U(m), _U(y)
+def _go_on(acc, n, arena, a, x, c, y):  # type: ignore[no-untyped-def]
+    """acc -= a x + c y"""
+    a, x, c, y = _U(a), _U(x), _U(c), _U(y)
     for k in range(_U(n)):
-        acc[k] -= arena[l + k] * arena[x + k] + arena[m + k] * arena[y + k]
+        acc[k] -= arena[a + k] * arena[x + k] + arena[c + k] * arena[y + k]
 
 
 @_compiled
-def _end(arena, out, acc, n, d, l, x, m, y):  # type: ignore[no-untyped-def]
-    """out = (acc - l x - m y) / d"""
-    out, d, l, x, m, y = _U(out), _U(d), _U(l), _U(x), _U(m), _U(y)
+def _end(arena, out, acc, n, d, a, x, c, y):  # type: ignore[no-untyped-def]
+    """out = (acc - a x - c y) / d"""
+    out, d, a, x, c, y = _U(out), _U(d), _U(a), _U(x), _U(c), _U(y)
     for k in range(_U(n)):
-        arena[out + k] = (acc[k] - arena[l + k] * arena[x + k] - arena[m + k] * arena[y + k]) / arena[d + k]
+        arena[out + k] = (acc[k] - arena[a + k] * arena[x + k] - arena[c + k] * arena[y + k]) / arena[d + k]
 
 
 @_compiled
@@ -169,7 +169,7 @@ def _part(level, part):  # type: ignore[no-untyped-def]
     return 1 + level[PLAIN_EVENS], level[EVENS] - level[PLAIN_EVENS], 0
 
 
-# -- Phases over the rows [first, last) of a slab ------------------------------------------------------------------------
+# -- Phases over the rows [first, last) of a slab -------------------------------------------------------------------
 
 
 @_compiled
@@ -221,9 +221,9 @@ def _couple(acc, n, arena, x, link, size, pairs, p0, count, odd, skip):  # type:
     """acc -= what all neighbours contribute; the pair `skip` is left out."""
     for j in range(count):
         if j != skip:
-            l = link + j * size
+            a = link + j * size
             ahead, behind = pairs[p0 + j, 2 * odd], pairs[p0 + j, 2 * odd + 1]
-            _go_on(acc, n, arena, l, x + ahead, l + behind, x + behind)
+            _go_on(acc, n, arena, a, x + ahead, a + behind, x + behind)
 
 
 @_compiled
@@ -412,24 +412,9 @@ def _relax_lines(arena, acc, level, pairs, phase, rows, line_rows, colours):  # 
 
 
 @_compiled
-def _run_phases(  # type: ignore[no-untyped-def]
-    arena,
-    acc,
-    level,
-    coarse,
-    phases,
-    rows,
-    pairs,
-    colours,
-    transfers,
-    terms,
-    ghosts,
-    line_rows,
-    source,
-    target,
-    scale_in,
-    scale_out,
-):
+def _run_phases(arena, acc, level, coarse, phases, tables, source, target, scale_in, scale_out):  # type: ignore[no-untyped-def]
+    """All phases of one step, slab by slab; returns right-hand side times iterate if the result was stored."""
+    rows, pairs, colours, transfers, terms, ghosts, line_rows = tables
     slabs, per_slab = level[SLABS], level[ROWS_PER_SLAB]
     first_row, end_row = level[FIRST_ROW], level[FIRST_ROW] + level[ROW_COUNT]
     one = arena.dtype.type(1)
@@ -471,7 +456,7 @@ def _run_phases(  # type: ignore[no-untyped-def]
                     arena[x + rows[i, ROW_SPLIT] : x + rows[i, ROW_SPLIT] + width] = 0
             elif slab > 0:
                 continue  # what follows is done for all slabs at once
-            elif kind == LINES_WITHIN_ROWS or kind == LINES_ACROSS_ROWS:
+            elif kind in (LINES_WITHIN_ROWS, LINES_ACROSS_ROWS):
                 _relax_lines(arena, acc, level, pairs, phases[p], rows, line_rows, colours)
             elif kind == FOLD:
                 for g in range(level[FIRST_FOLD], level[FIRST_FOLD] + level[FOLD_COUNT]):
@@ -502,24 +487,7 @@ def _solve_coarsest(arena, level, inverse, positions, acc):  # type: ignore[no-u
 
 @_compiled
 def run_cycle(  # type: ignore[no-untyped-def]
-    arena,
-    acc,
-    levels,
-    steps,
-    phases,
-    rows,
-    pairs,
-    colours,
-    transfers,
-    terms,
-    ghosts,
-    line_rows,
-    inverse,
-    positions,
-    source,
-    target,
-    scale_in,
-    scale_out,
+    arena, acc, levels, steps, phases, tables, inverse, positions, source, target, scale_in, scale_out
 ):
     """target = scale_out * cycle(scale_in * source), one application of the whole cycle from a zero first guess.
 
@@ -528,27 +496,11 @@ def run_cycle(  # type: ignore[no-untyped-def]
     """
     product = 0.0
     for s in range(steps.shape[0]):
-        number = steps[s, 0]
+        number, first, last = steps[s]
         level = levels[number]
-        if steps[s, 1] == steps[s, 2]:
+        if first == last:
             _solve_coarsest(arena, level, inverse, positions, acc)
             continue
-        product = _run_phases(
-            arena,
-            acc,
-            level,
-            levels[number + 1],
-            phases[steps[s, 1] : steps[s, 2]],
-            rows,
-            pairs,
-            colours,
-            transfers,
-            terms,
-            ghosts,
-            line_rows,
-            source,
-            target,
-            scale_in,
-            scale_out,
-        )
+        coarse, own = levels[number + 1], phases[first:last]
+        product = _run_phases(arena, acc, level, coarse, own, tables, source, target, scale_in, scale_out)
     return product

@@ -7,10 +7,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from solvers.precondition.multigrid import cycle as c
+from solvers.precondition.multigrid.colours import COLOURS
 from solvers.precondition.multigrid.layout import BELOW, Offset
-from solvers.precondition.multigrid.schedule import COLOURS, Plan
+from solvers.precondition.multigrid.schedule import Plan
 from solvers.precondition.multigrid.schedule import plan as make_plan
-from solvers.precondition.multigrid.setup import factor_lines, galerkin, interpolate, setup_tables
+from solvers.precondition.multigrid.galerkin import factor_lines, galerkin, interpolate, setup_tables
 from solvers.stencil import StencilOperator
 
 # Eigenvalues of the coarsest operator below this, relative to the largest, are taken for zero: far above rounding of
@@ -51,14 +52,11 @@ class Hierarchy:
         widest = max(2 * layout.half_width for layout in self.plan.layouts)
         workspace = np.zeros(max(widest, self.inverse.shape[0]), dtype=self.arena.dtype)
         t = self.plan.tables
-        names = ("levels", "steps", "phases", "rows", "pairs", "colours", "transfers", "terms", "ghosts", "line_rows")
+        tables = tuple(t[name] for name in ("rows", "pairs", "colours", "transfers", "terms", "ghosts", "line_rows"))
+        positions = self.plan.coarsest_positions
         self._arguments = (
-            self.arena,
-            workspace,
-            *(t[name] for name in names),
-            self.inverse,
-            self.plan.coarsest_positions,
-        )
+            self.arena, workspace, t["levels"], t["steps"], t["phases"], tables, self.inverse, positions
+        )  # fmt: skip
 
     def apply(self, r: np.ndarray, z: np.ndarray) -> float:
         """z becomes the cycle on ``A z = r`` from zero; flat fields of the finest grid in C order. Returns r'z."""
@@ -66,7 +64,7 @@ class Hierarchy:
             np.copyto(z, self.inverse @ (r * self.scale), casting="same_kind")
             return float(np.dot(r, z))
         factor = 1.0 if self.arena.dtype == r.dtype else _normalising(r)
-        product = c.run_cycle(*self._arguments, r, z, factor, self.scale / factor)
+        product: Any = c.run_cycle(*self._arguments, r, z, factor, self.scale / factor)
         return float(product * self.scale / factor / factor)
 
     def interpolation(self, level: int) -> sp.csr_array:
@@ -163,11 +161,18 @@ def interpolation_matrix(plan: Plan, arena: np.ndarray, level: int) -> sp.csr_ar
 
 
 def empty_arena(plan: Plan, whole: bool) -> np.ndarray:
-    """Coefficients of points that do not exist: a unit diagonal, no links, no weights. With the workspace if `whole`."""
-    arena = np.zeros(plan.arena_size if whole else plan.coefficient_size)
+    """No coefficients yet. With the workspace of the cycle if `whole`."""
+    return np.zeros(plan.arena_size if whole else plan.coefficient_size)
+
+
+def fill_voids(plan: Plan, arena: np.ndarray) -> None:
+    """Give points that do not exist a unit diagonal, so that they can be relaxed like others; they stay zero.
+
+    Only after all levels are there. A coarse point may exist where its fine point does not, if it serves others.
+    """
     for layout, places in zip(plan.layouts, plan.places, strict=True):
-        _field(arena, places["diagonal"], layout.split_size)[:] = 1.0
-    return arena
+        diagonal = _field(arena, places["diagonal"], layout.split_size)
+        diagonal[diagonal == 0] = 1.0
 
 
 def fill_operator(
@@ -229,10 +234,9 @@ def _coarsen_and_fold(plan: Plan, arena: np.ndarray, level: int) -> float:
     # On other periodic axes the weights beyond the last point are in the ghost; at a seam it has its own already.
     for axis, around in enumerate(fine.periodic):
         if around and not fine.folds[axis]:
-            first = BELOW if axis < fine.dimensions - 1 else 1
             for u in plan.weights:
-                field = _weights(plan, arena, level, u)
-                field[(slice(None),) * axis + (-1,)] = field[(slice(None),) * axis + (first,)]
+                turned = np.moveaxis(_weights(plan, arena, level, u), axis, 0)
+                turned[-1] = turned[BELOW if axis < fine.dimensions - 1 else 1]
     coefficients = {offset: operator_field(apart, passing, 1, offset) for offset in apart.stencil(1)}
     for axis, fold in enumerate(fine.folds):
         if fold:
@@ -316,8 +320,8 @@ def fill_interpolation(plan: Plan, arena: np.ndarray, level: int, matrix: Any) -
     even = int(np.prod([(size + 1) // 2 for size in fine.shape]))
     if (outside & (entries.data != 0)).any() or own.sum() != even or not np.all(entries.data[own] == 1):
         raise ValueError(
-            f"interpolations: from level {level + 1} to {level}, each coarse point must keep its value (a weight of 1 at "
-            "the fine point of twice its index) and other points take theirs from coarse points next to them"
+            f"interpolations: from level {level + 1} to {level}, each coarse point must keep its value (a weight of "
+            "1 at the fine point of twice its index) and other points take theirs from coarse points next to them"
         )
     starts = np.array([BELOW] * (fine.dimensions - 1) + [1])[:, None]
     for offset in plan.weights:
@@ -326,8 +330,8 @@ def fill_interpolation(plan: Plan, arena: np.ndarray, level: int, matrix: Any) -
         field[tuple(place[:, here] + starts)] = entries.data[here]
         for axis, around in enumerate(fine.periodic):
             if around and not fine.folds[axis] and offset[axis] == -1:
-                before = (slice(None),) * axis
-                field[(*before, int(starts[axis, 0]))] = field[(*before, -1)]
+                turned = np.moveaxis(field, axis, 0)
+                turned[BELOW if axis < fine.dimensions - 1 else 1] = turned[-1]
 
 
 def fill_weight_ghosts(plan: Plan, arena: np.ndarray, level: int) -> None:
@@ -376,4 +380,3 @@ def coarsest_inverse(plan: Plan, arena: np.ndarray) -> tuple[np.ndarray, float]:
     reciprocal = np.where(floating, 0.0, 1.0 / np.where(floating, 1.0, values))
     smallest = 0.0 if floating.any() and values[0] > -_SINGULAR * largest else float(values[0]) / largest
     return (vectors * reciprocal) @ vectors.T, smallest
-

@@ -11,8 +11,8 @@ Gauss-Seidel in colours vectorises.
 *Natural*: fields of a level that the next finer one reads and writes (the restricted residual, the correction, the
 interpolation weights): plain rows with a ghost at both ends. The coarse points of a row are its even ones.
 
-Points that do not exist (ghosts, points outside a mask) have a unit diagonal, no links and no right-hand side; they
-stay zero without a single branch in the kernels. Ghosts of periodic axes are copies.
+Points that do not exist (ghosts, points outside a mask) have no links and no right-hand side, and get a unit diagonal
+when the set-up is done; they stay zero without a single branch in the kernels. Ghosts of periodic axes are copies.
 """
 
 from collections.abc import Iterator, Sequence
@@ -234,20 +234,20 @@ class LevelLayout:
 
     # -- Between split fields and plain arrays, for set-up and inspection -------------------------------------------
 
+    def _halves(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Views of the even and the odd points of a split field."""
+        inner = values.reshape(self.split_shape)[(_OUTER,) * (self.dimensions - 1)]
+        evens, odds = (self.shape[-1] + 1) // 2, self.shape[-1] // 2
+        return inner[..., 0, 1 : evens + 1], inner[..., 1, 1 : odds + 1]
+
     def split(self, field: np.ndarray, out: np.ndarray, scale: float = 1.0) -> None:
         """Write a plain field, shape `shape`, times `scale` into the split field `out`."""
-        view = out.reshape(self.split_shape)
-        outer = (_OUTER,) * (self.dimensions - 1)
-        evens, odds = (self.shape[-1] + 1) // 2, self.shape[-1] // 2
-        np.multiply(field[..., 0::2], scale, out=view[(*outer, 0, slice(1, evens + 1))])
-        np.multiply(field[..., 1::2], scale, out=view[(*outer, 1, slice(1, odds + 1))])
+        evens, odds = self._halves(out)
+        np.multiply(field[..., 0::2], scale, out=evens)
+        np.multiply(field[..., 1::2], scale, out=odds)
 
     def join(self, values: np.ndarray) -> np.ndarray:
         """The split field `values` as a plain one, shape `shape`."""
-        view = values.reshape(self.split_shape)
-        outer = (_OUTER,) * (self.dimensions - 1)
-        evens, odds = (self.shape[-1] + 1) // 2, self.shape[-1] // 2
         field = np.empty(self.shape, dtype=values.dtype)
-        field[..., 0::2] = view[(*outer, 0, slice(1, evens + 1))]
-        field[..., 1::2] = view[(*outer, 1, slice(1, odds + 1))]
+        field[..., 0::2], field[..., 1::2] = self._halves(values)
         return field

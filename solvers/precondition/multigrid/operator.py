@@ -26,7 +26,7 @@ class SymmetricStencil:
     shape, periodic
         Of the grid without axes of one point.
     diagonal : ndarray, shape `shape`
-        Positive outside the mask too.
+        Zero outside the mask.
     links : dict of offset -> ndarray, shape `shape`
         Coefficient between a point and its neighbour at a forward offset.
     symmetric : bool
@@ -65,11 +65,10 @@ class SymmetricStencil:
         shape, periodic, coefficients = _on_axes(A, kept)
         zero = (0,) * len(shape)
         diagonal = coefficients.get(zero, np.zeros(shape))
-        if A.mask is not None:
-            diagonal = np.where(A.mask.reshape(shape), diagonal, diagonal.max(initial=0.0))
         largest = float(diagonal.max())
-        if not float(diagonal.min()) > 0:
-            where = tuple(int(i) for i in np.unravel_index(int(np.argmin(diagonal)), shape))
+        inside = diagonal if A.mask is None else np.where(A.mask.reshape(shape), diagonal, largest)
+        if not float(inside.min()) > 0:
+            where = tuple(int(i) for i in np.unravel_index(int(np.argmin(inside)), shape))
             raise ValueError(
                 f"A: multigrid needs a positive diagonal, got {diagonal[where]:.3e} at grid point {where}; if A is "
                 "negative definite, solve -A x = -b; if it is indefinite, use 'direct'"
@@ -110,7 +109,9 @@ class SymmetricStencil:
         shifts = np.array(self.diagonal.strides) // self.diagonal.itemsize
         sample = np.arange(shifts.max(), points, stride)
         flat = [self.links[step].reshape(-1) for step in steps]
-        coupling = np.stack([np.abs(a[sample]) + np.abs(a[sample - shift]) for a, shift in zip(flat, shifts, strict=True)])
+        coupling = np.stack(
+            [np.abs(a[sample]) + np.abs(a[sample - shift]) for a, shift in zip(flat, shifts, strict=True)]
+        )
         strong = np.mean(coupling > STRONG * coupling.min(axis=0), axis=1)
         return tuple(axis for axis in range(dimensions) if strong[axis] > SHARE and self.shape[axis] > 2)
 
@@ -143,4 +144,3 @@ def _difference(ahead, behind, shift):  # type: ignore[no-untyped-def]
 def _average(ahead, behind, shift):  # type: ignore[no-untyped-def]
     for i in range(ahead.size - shift):
         ahead[i] = 0.5 * (ahead[i] + behind[i + shift])
-

@@ -1,13 +1,13 @@
 """Black-box multigrid as a preconditioner.
 
 Sources: R. E. Alcouffe, A. Brandt, J. E. Dendy, J. W. Painter, The multi-grid method for the diffusion equation with
-strongly discontinuous coefficients, SIAM J. Sci. Stat. Comput. 2 (1981) 430; J. E. Dendy, Black box multigrid, J. Comput.
-Phys. 48 (1982) 366; P. M. de Zeeuw, Matrix-dependent prolongations and restrictions in a blackbox multigrid solver, J.
-Comput. Appl. Math. 33 (1990) 1.
+strongly discontinuous coefficients, SIAM J. Sci. Stat. Comput. 2 (1981) 430; J. E. Dendy, Black box multigrid,
+J. Comput. Phys. 48 (1982) 366; P. M. de Zeeuw, Matrix-dependent prolongations and restrictions in a blackbox multigrid
+solver, J. Comput. Appl. Math. 33 (1990) 1.
 
-Storage per unknown, in numbers of the cycle's precision: in two dimensions 5-point operators take 3 on the finest level,
-9-point ones 5 on the others; weights 2; the workspace 3; a third more for the coarse levels: 10 in all. Work of a
-V(1,1)-cycle: two passes over these.
+Storage per unknown, in numbers of the cycle's precision: in two dimensions 5-point operators take 3 on the finest
+level, 9-point ones 5 on the others; weights 2; the workspace 3; a third more for the coarse levels: 11 in all. Work of
+a V(1,1)-cycle: two passes over these.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from solvers.detect import detect
+from solvers.precondition.multigrid.colours import COLOURS, RED_BLACK, Smoother
 from solvers.precondition.multigrid.hierarchy import (
     Hierarchy,
     coarsen,
@@ -25,16 +26,18 @@ from solvers.precondition.multigrid.hierarchy import (
     factor,
     fill_interpolation,
     fill_operator,
+    fill_voids,
     operator_stencil,
 )
 from solvers.precondition.multigrid.layout import Offset, descend, forward
 from solvers.precondition.multigrid.operator import SymmetricStencil
-from solvers.precondition.multigrid.schedule import COLOURS, RED_BLACK, Plan, Smoother, plan
+from solvers.precondition.multigrid.schedule import Plan, plan
 from solvers.precondition.protocol import preconditioners
 from solvers.stencil import StencilOperator
 from solvers.system import System
 
 COARSEST = 40  # unknowns that a dense inverse solves in a microsecond
+_SMOOTHERS = ("point", RED_BLACK, COLOURS)
 _LARGEST_COARSEST = 2000  # unknowns for which it is still worth having
 
 
@@ -201,7 +204,9 @@ class Multigrid:
         # Flat axes vanish from the finest level; others may become flat on the way down, and stay.
         stencils = [SymmetricStencil.of(operator, flat_axes=level > 0) for level, operator in enumerate(operators)]
         first = stencils[0]
-        for level, (stencil, (shape, _)) in enumerate(zip(stencils, descend(first.shape, first.periodic), strict=False)):
+        for level, (stencil, (shape, _)) in enumerate(
+            zip(stencils, descend(first.shape, first.periodic), strict=False)
+        ):
             if stencil.shape != shape or stencil.periodic != first.periodic:
                 raise ValueError(
                     f"operators: on level {level} below {_times(first.shape)} points expected {_times(shape)} with the "
@@ -210,7 +215,8 @@ class Multigrid:
         names = ["point"] * len(interpolations) if smoothers is None else list(smoothers)
         if len(names) != len(interpolations):
             raise ValueError(
-                f"smoothers: expected one for each of the {len(interpolations)} levels but the coarsest, got {len(names)}"
+                f"smoothers: expected one for each of the {len(interpolations)} levels but the coarsest, "
+                f"got {len(names)}"
             )
         chosen = self._plan(stencils[0], names)
         arena = empty_arena(chosen, whole=self.precision == np.float64)
@@ -228,16 +234,21 @@ class Multigrid:
         for level, smoother in enumerate(smoothers):
             five_point = compact and level == 0
             precise.append((RED_BLACK if five_point else COLOURS) if smoother == "point" else smoother)
+            axes = () if isinstance(smoother, str) else smoother
+            if not set(axes) <= set(range(len(stencil.shape))) or (not axes and smoother not in _SMOOTHERS):
+                raise ValueError(
+                    f"smoother: expected one of {_SMOOTHERS} or a tuple of axes between 0 and "
+                    f"{len(stencil.shape) - 1}, got {smoother!r}"
+                )
             if precise[-1] == RED_BLACK and not five_point:
                 raise ValueError(
                     f"smoothers: level {level} couples diagonal neighbours, which red-black relaxation gives the same "
                     "colour; use 'point' or 'colours'"
                 )
-        return plan(
-            stencil.shape, stencil.periodic, links, tuple(precise), self.cycle, self.presweeps, self.postsweeps
-        )
+        return plan(stencil.shape, stencil.periodic, links, tuple(precise), self.cycle, self.presweeps, self.postsweeps)
 
     def _finish(self, operator: StencilOperator, stencil: SymmetricStencil, chosen: Plan, arena: np.ndarray) -> Self:
+        fill_voids(chosen, arena)
         for level in range(len(chosen.layouts) - 1):
             factor(chosen, arena, level)
         inverse, smallest = coarsest_inverse(chosen, arena)
@@ -317,8 +328,8 @@ class Multigrid:
         smoothing = ([f"{' and '.join(points)} Gauss-Seidel"] if points else []) + lines
         definite = "symmetric positive definite" if self.positive else "symmetric" if self.symmetric else "nonsymmetric"
         return (
-            f"Multigrid for the grid {_times(chosen.shape)}: {kind}, {len(sizes)} level{'s' * (len(sizes) > 1)} down to "
-            f"{_times(chosen.layouts[-1].shape)}, {', '.join(smoothing) or 'solved directly'}, operator complexity "
+            f"Multigrid for the grid {_times(chosen.shape)}: {kind}, {len(sizes)} level{'s' * (len(sizes) > 1)} down "
+            f"to {_times(chosen.layouts[-1].shape)}, {', '.join(smoothing) or 'solved directly'}, operator complexity "
             f"{sum(entries) / entries[0]:.1f}, {definite}{', constants projected out' if self._constants else ''}"
         )
 
@@ -353,8 +364,8 @@ def _shapes(stencil: SymmetricStencil) -> list[tuple[int, ...]]:
             break
     if np.prod(shapes[-1]) > _LARGEST_COARSEST:
         raise ValueError(
-            f"A: the grid {_times(stencil.shape)} is too thin to coarsen: {_times(shapes[-1])} points are left when its "
-            "periodic axis has two; choose M='amg'"
+            f"A: the grid {_times(stencil.shape)} is too thin to coarsen: {_times(shapes[-1])} points are left when "
+            "its periodic axis has two; choose M='amg'"
         )
     return shapes
 

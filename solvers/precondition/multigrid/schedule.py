@@ -4,7 +4,7 @@ The names of the tables' columns are those of `cycle`, which runs them.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice, product
@@ -13,92 +13,12 @@ from typing import Literal
 import numpy as np
 
 from solvers.precondition.multigrid import cycle as c
+from solvers.precondition.multigrid.colours import RED_BLACK, SEAM, Colour, Smoother, colours_of
 from solvers.precondition.multigrid.layout import BELOW, LevelLayout, Offset, descend, forward, neighbours
-
-RED_BLACK = "red-black"
-COLOURS = "colours"
-# Point smoothers by name; lines by the axes along which they run, one after the other.
-Smoother = str | tuple[int, ...]
 
 EVERYWHERE = 0  # row of the colour table: all points
 _SLAB_POINTS = 4096
 _PHASE_COLUMNS = 10  # kind, colour, delay; for lines pivots, link, stride, length, first row, rows, closure
-
-
-@dataclass(frozen=True)
-class Colour:
-    """Points or lines that are relaxed at once.
-
-    Attributes
-    ----------
-    active : tuple of int
-        For each class of rows the sum of 1 for their even points, 2 for the odd ones, and 4 for the seam.
-    axis : int or None
-        The axis along which lines run; None for points.
-    """
-
-    active: tuple[int, ...]
-    axis: int | None = None
-
-
-# Along an axis a point is even, odd, or at the seam: the last one of an odd number around a periodic axis, which is
-# even like its neighbour, the first one. Digits of the class of a row, axis 0 the lowest; the last axis has a bit each.
-_EVEN, _ODD, _SEAM = 0, 1, 2
-_RANK = {_EVEN: 0, _SEAM: 1, _ODD: 2}  # odd points come last: they are no coarse points
-
-
-def colours_of(smoother: Smoother, seams: Sequence[bool]) -> list[Colour]:
-    """The colours of a smoother in the order in which they are relaxed; no two neighbours share one.
-
-    Parameters
-    ----------
-    smoother : str or tuple of int
-    seams : sequence of bool
-        Which axes are periodic and of odd size.
-
-    Examples
-    --------
-    >>> [colour.active[:2] for colour in colours_of("red-black", (False, False))]
-    [(1, 2), (2, 1)]
-    >>> [len(colours_of(kind, (False, False, True))) for kind in ("red-black", "colours", (0,))]
-    [4, 12, 6]
-    """
-    dimensions = len(seams)
-    if not (smoother in (RED_BLACK, COLOURS) or (not isinstance(smoother, str) and smoother)) or (
-        not isinstance(smoother, str) and not set(smoother) <= set(range(dimensions))
-    ):
-        raise ValueError(
-            f"smoothers: expected {RED_BLACK!r}, {COLOURS!r} or a tuple of axes between 0 and {dimensions - 1}, "
-            f"got {smoother!r}"
-        )
-    digits = [(_EVEN, _ODD, _SEAM) if seam else (_EVEN, _ODD) for seam in seams]
-    if smoother == RED_BLACK:
-
-        def red_black(point: Offset) -> tuple[int, ...]:
-            return (*(-(digit == _SEAM) for digit in point), sum(digit == _ODD for digit in point) % 2)
-
-        return _by_key(digits, red_black, None)
-    if smoother == COLOURS:
-        return _by_key(digits, lambda point: tuple(_RANK[digit] for digit in reversed(point)), None)
-    found = []
-    for axis in smoother:
-
-        def zebra(point: Offset, axis: int = int(axis)) -> tuple[int, ...]:
-            return tuple(_RANK[point[other]] for other in reversed(range(dimensions)) if other != axis)
-
-        found += _by_key(digits, zebra, int(axis))
-    return found
-
-
-def _by_key(
-    digits: list[tuple[int, ...]], key: Callable[[Offset], tuple[int, ...]], axis: int | None
-) -> list[Colour]:
-    """One colour for each value of a key, in ascending order."""
-    active: dict[tuple[int, ...], list[int]] = {}
-    for point in product(*digits):
-        row = sum(digit * 3**outer for outer, digit in enumerate(point[:-1]))
-        active.setdefault(key(point), [0] * 3 ** (len(digits) - 1))[row] |= 1 << point[-1]
-    return [Colour(tuple(active[value]), axis) for value in sorted(active)]
 
 
 @dataclass(frozen=True)
@@ -217,9 +137,7 @@ class Plan:
             return places["links"] + layout.links.index(offset) * layout.split_size + layout.split_position(point)
         opposite = tuple(-step for step in offset)
         neighbour = tuple(i + step for i, step in zip(point, offset, strict=True))
-        return (
-            places["links"] + layout.links.index(opposite) * layout.split_size + layout.split_position(neighbour)
-        )
+        return places["links"] + layout.links.index(opposite) * layout.split_size + layout.split_position(neighbour)
 
     def stencil(self, level: int) -> list[Offset]:
         """All offsets of a level's operator."""
@@ -308,7 +226,7 @@ class Plan:
         table[:, c.ROW_SPLIT] = layout.padded_row * 2 * layout.half_width
         table[:, c.ROW_PARITY] = (index % 2) @ bits
         at_seam = (index == np.array(layout.shape[:-1]) - 1) & np.array(layout.seams[:-1], dtype=bool)
-        table[:, c.ROW_CLASS] = np.where(at_seam, _SEAM, index % 2) @ 3 ** np.arange(index.shape[1])
+        table[:, c.ROW_CLASS] = np.where(at_seam, SEAM, index % 2) @ 3 ** np.arange(index.shape[1])
         if number == 0:
             # Fields come from the user without ghosts.
             table[:, c.ROW_NATURAL] = np.arange(len(index)) * layout.shape[-1]
@@ -361,9 +279,7 @@ class Plan:
 
         first = len(terms)
         zero = (0,) * dimensions
-        terms += [
-            (self.weight_place(number, u) + 1, layout.split_position(u)) for u in self.weights if has_residual(u)
-        ]
+        terms += [(self.weight_place(number, u) + 1, layout.split_position(u)) for u in self.weights if has_residual(u)]
         transfers.append((first, len(terms), int(has_residual(zero))))
         for bits in range(2 ** (dimensions - 1)):
             for odd in (0, 1):
@@ -483,7 +399,6 @@ class Plan:
         if len(self.layouts) == 1:
             return np.arange(layout.points)
         return np.arange(layout.natural_size).reshape(layout.natural_shape)[layout.inside].ravel()
-
 
     @cached_property
     def coarsest_entries(self) -> tuple[np.ndarray, np.ndarray]:

@@ -11,11 +11,11 @@ Phys. 48 (1982) 366, equations 2.5 to 2.9 for two dimensions; P. M. de Zeeuw, J.
 fluxes across jumps of the coefficient are thus interpolated, not the values.
 
 Lumping takes :math:`e` to be constant across the other axes. That is right where A annihilates constants, but not
-next to a Dirichlet boundary, where :math:`e` falls to zero: there the far neighbours count
-:math:`1 + s / |t|` times, s the row sum and t the sum of the links to the far side of that axis, so that what is summed up is zero again (the linear function for Poisson). Without
-this the interpolation along a boundary is wrong from the first coarse level on, and the V(2,2)-cycle for Poisson
-contracts by 0.12 instead of 0.08. In corners and along edges, where links are missing on several sides, which row sum
-belongs to which side cannot be told, and nothing is done.
+next to a Dirichlet boundary, where :math:`e` falls to zero: there the far neighbours count :math:`1 + s / |t|` times,
+s the row sum and t the sum of the links to the far side of that axis, so that what is summed up is zero again (the
+linear function for Poisson). Without this the interpolation along a boundary is wrong from the first coarse level on,
+and the V(2,2)-cycle for Poisson contracts by 0.12 instead of 0.08. In corners and along edges, where links are missing
+on several sides, which row sum belongs to which side cannot be told, and nothing is done.
 
 The coarse operator is :math:`P^T A P` (A. Brandt, Math. Comp. 31 (1977); R. E. Alcouffe, A. Brandt, J. E. Dendy,
 J. W. Painter, SIAM J. Sci. Stat. Comput. 2 (1981) 430), computed row by row from a table of all products of three
@@ -130,7 +130,19 @@ def _lump_near_boundary(arena, at, row_sum, lumps, lump_terms, sides, side_terms
 
 @_compiled
 def interpolate(  # type: ignore[no-untyped-def]
-    arena, parents, cells, odd_exists, odds, evens, classes, lumps, lump_terms, corners, corner_terms, sides, side_terms
+    arena,
+    parents,
+    cells,
+    odd_exists,
+    odds,
+    evens,
+    classes,
+    lumps,
+    lump_terms,
+    corners,
+    corner_terms,
+    sides,
+    side_terms,
 ):
     """Weights of all fine points of one level, class by class (which axes are odd), few odd axes first."""
     most = np.max(classes[:, 3] - classes[:, 2])
@@ -166,7 +178,8 @@ def interpolate(  # type: ignore[no-untyped-def]
                         buffers[q, k] = found[q]
             # Positive links can cancel the sum; the diagonal alone is then the safe scale.
             for k in range(count):
-                scale[k] = -1.0 / (lump[k] if lump[k] > _NO_ROW_SUM * scale[k] else scale[k])
+                safe = lump[k] if lump[k] > _NO_ROW_SUM * scale[k] else scale[k]
+                scale[k] = -1.0 / safe if safe != 0 else 0.0
             for w in range(classes[kind, 4], classes[kind, 5]):
                 total[:count] = 0
                 for t in range(corners[w, 1], corners[w, 2]):
@@ -183,7 +196,7 @@ def interpolate(  # type: ignore[no-untyped-def]
 def galerkin(arena, parents, cells, rows, count, half, entries, groups, products):  # type: ignore[no-untyped-def]
     """The coarse operator P'AP of one level; returns its smallest diagonal entry.
 
-    Where a coarse row is empty (all points outside the mask) the diagonal becomes 1, and is not counted.
+    Coarse points that serve no fine one have empty rows, which are not counted.
     """
     buffer, acc = np.empty(count), np.empty(count)
     smallest = np.inf
@@ -212,9 +225,7 @@ def galerkin(arena, parents, cells, rows, count, half, entries, groups, products
                     _add_weighted(acc, count, arena, cell + weight, buffer)
             if e == 0:
                 for k in range(count):
-                    if acc[k] == 0:
-                        acc[k] = 1
-                    else:
+                    if acc[k] != 0:
                         smallest = min(smallest, acc[k])
             out = entries[e, 0] + to + 1
             _put_every_other(arena, out, evens, acc, 0)
@@ -272,7 +283,9 @@ def factor_lines(arena, starts, steps, diagonal, link, pivots, closure):  # type
 
 
 @lru_cache(maxsize=16)
-def _galerkin_terms(offsets: tuple[Offset, ...]) -> list[tuple[Offset, list[tuple[Offset, list[tuple[Offset, Offset]]]]]]:
+def _galerkin_terms(
+    offsets: tuple[Offset, ...],
+) -> list[tuple[Offset, list[tuple[Offset, list[tuple[Offset, Offset]]]]]]:
     """For each coarse offset O: for each fine point u around I: the pairs (o, v) of A's offset and P's place.
 
     The entry is ``sum_u P[2I+u, I] sum_o A[2I+u, 2I+u+o] P[2I+u+o, I+O]``, and 2I+u+o lies at v = u + o - 2 O from
@@ -302,8 +315,8 @@ class SetupTables:
     Attributes
     ----------
     parents, cells, rows, odd_exists : ndarray, shape (coarse rows,)
-        Positions of the row of ``2 I`` in fine split fields, of that of I in coarse natural and split ones, and bits for
-        the outer axes along which there is a point ``2 I + 1``.
+        Positions of the row of ``2 I`` in fine split fields, of that of I in coarse natural and split ones, and bits
+        for the outer axes along which there is a point ``2 I + 1``.
     interpolation, galerkin
         Tables, in the order of the arguments of the two kernels.
     """
@@ -325,7 +338,9 @@ def setup_tables(plan: Plan, number: int) -> SetupTables:
     # Columns by value, not by name inside the kernels: numba does not see when a name of another file changes.
     parents, cells, odd_exists = (targets[:, k].copy() for k in (c.ROW_PARENT, c.ROW_NATURAL, c.ROW_ODD_EXISTS))
     rows = coarse.padded_row * 2 * coarse.half_width
-    return SetupTables(parents, cells, rows, odd_exists, _interpolation_tables(plan, number), _galerkin_tables(plan, number))
+    return SetupTables(
+        parents, cells, rows, odd_exists, _interpolation_tables(plan, number), _galerkin_tables(plan, number)
+    )
 
 
 def _table(rows: list[tuple[int, ...]], columns: int) -> np.ndarray:

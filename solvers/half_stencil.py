@@ -5,6 +5,8 @@ operator needs one coefficient of each pair of opposite ones, and the direction 
 cache, having just been updated.
 """
 
+from itertools import pairwise
+from math import prod
 from typing import Self
 
 import numpy as np
@@ -25,19 +27,17 @@ def _product(diagonal, links, shifts, p, q, start, stop):  # type: ignore[no-unt
     for i in range(w.size):
         w[i] = d[i] * v[i]
     for k in range(shifts.size):
+        # Links beyond the ends of the vector are zero, but must not be read.
         shift = shifts[k]
         first, last = max(start, shift), min(stop, n - shift)
-        if first == start and last == stop:
-            ahead, u = links[k, start:stop], p[start + shift : stop + shift]
-            behind, t = links[k, start - shift : stop - shift], p[start - shift : stop - shift]
-            for i in range(w.size):
-                w[i] += ahead[i] * u[i] + behind[i] * t[i]
-        else:
-            # Links beyond the ends of the vector are zero, but must not be read.
-            for i in range(start, last):
-                q[i] += links[k, i] * p[i + shift]
-            for i in range(first, stop):
-                q[i] += links[k, i - shift] * p[i - shift]
+        if last > start:
+            c, u, out = links[k, start:last], p[start + shift : last + shift], q[start:last]
+            for i in range(out.size):
+                out[i] += c[i] * u[i]
+        if stop > first:
+            c, u, out = links[k, first - shift : stop - shift], p[first - shift : stop - shift], q[first:stop]
+            for i in range(out.size):
+                out[i] += c[i] * u[i]
     total = 0.0
     for i in range(w.size):
         total += v[i] * w[i]
@@ -107,25 +107,25 @@ class HalfStencil:
         if A.dtype != np.float64 or A.mask is not None or any(A.periodic) or zero not in A.offsets:
             return None
         flat = A.coefficients.reshape(len(A.offsets), -1)
-        strides = np.array([int(np.prod(A.grid_shape[axis + 1 :])) for axis in range(len(A.grid_shape))])
+        strides = [prod(A.grid_shape[axis + 1 :]) for axis in range(len(A.grid_shape))]
         index = {offset: k for k, offset in enumerate(A.offsets)}
         ahead = [offset for offset in A.offsets if offset > zero]
         behind = [tuple(-step for step in offset) for offset in ahead]
-        shifts = np.array([np.dot(offset, strides) for offset in ahead], dtype=np.int64)
+        shifts = [sum(i * s for i, s in zip(offset, strides, strict=True)) for offset in ahead]
         # On a grid a point or two wide an offset ahead may be a shift back.
-        if not ahead or np.any(shifts <= 0) or set(A.offsets) != {zero, *ahead, *behind}:
+        if not ahead or min(shifts) <= 0 or set(A.offsets) != {zero, *ahead, *behind}:
             return None
         for one, other, shift in zip(ahead, behind, shifts, strict=True):
             if not _mirrored(flat[index[one]], flat[index[other]], shift):
                 return None
         chosen = [index[offset] for offset in ahead]
-        steps = set(np.diff(chosen).tolist())
+        steps = {after - before for before, after in pairwise(chosen)}
         if len(steps) <= 1:
             # Evenly spaced among all offsets: a view.
             links = flat[chosen[0] :: steps.pop() if steps else 1][: len(chosen)]
         else:
             links = flat[chosen]
-        return cls(flat[index[zero]], links, shifts)
+        return cls(flat[index[zero]], links, np.array(shifts, dtype=np.int64))
 
     def advance(self, z: np.ndarray, beta: float, p: np.ndarray, q: np.ndarray) -> float:
         """``p = z + beta p`` and ``q = A p`` in one pass; returns ``p'q``. z may be in single precision."""

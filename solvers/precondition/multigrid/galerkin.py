@@ -279,6 +279,55 @@ def factor_lines(arena, starts, steps, diagonal, link, pivots, closure):  # type
                 arena[closure + first + steps[i]] = scale * y[i]
 
 
+@_compiled
+def fill_zeros(arena, start, size):  # type: ignore[no-untyped-def]
+    """Ones for the zeros of a field."""
+    for i in range(start, start + size):
+        if arena[i] == 0:
+            arena[i] = 1
+
+
+@_compiled
+def invert(matrix, inverse, smallest):  # type: ignore[no-untyped-def]
+    """Inverse of a small symmetric positive definite matrix by its Cholesky factor L; its least pivot, relatively.
+
+    0 if a pivot is not above `smallest` times the largest diagonal entry: the inverse is not there then.
+    """
+    n = matrix.shape[0]
+    factor = np.zeros((n, n))
+    largest = 0.0
+    for i in range(n):
+        largest = max(largest, matrix[i, i])
+    least = largest
+    for i in range(n):
+        for j in range(i + 1):
+            total = matrix[i, j]
+            for k in range(j):
+                total -= factor[i, k] * factor[j, k]
+            if i > j:
+                factor[i, j] = total / factor[j, j]
+            elif total > smallest * largest:
+                factor[i, i] = np.sqrt(total)
+                least = min(least, total)
+            else:
+                return 0.0
+    # Rows of L^-1 in place of those of L, then L^-T L^-1.
+    for j in range(n):
+        factor[j, j] = 1 / factor[j, j]
+        for i in range(j + 1, n):
+            total = 0.0
+            for k in range(j, i):
+                total -= factor[i, k] * factor[k, j]
+            factor[i, j] = total / factor[i, i]
+    for i in range(n):
+        for j in range(i + 1):
+            total = 0.0
+            for k in range(i, n):
+                total += factor[k, i] * factor[k, j]
+            inverse[i, j] = inverse[j, i] = total
+    return least / largest
+
+
 # -- Tables of the kernels ------------------------------------------------------------------------------------------
 
 

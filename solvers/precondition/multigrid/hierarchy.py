@@ -1,6 +1,7 @@
 """A hierarchy: a plan, and an arena filled with the operators, weights and line factors of one matrix."""
 
 from dataclasses import dataclass
+from math import frexp, inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,10 @@ import scipy.sparse as sp
 
 from solvers.precondition.multigrid import cycle as c
 from solvers.precondition.multigrid.colours import COLOURS
+from solvers.precondition.multigrid.galerkin import factor_lines, fill_zeros, galerkin, interpolate, invert, setup_tables
 from solvers.precondition.multigrid.layout import BELOW, Offset
 from solvers.precondition.multigrid.schedule import Plan
 from solvers.precondition.multigrid.schedule import plan as make_plan
-from solvers.precondition.multigrid.galerkin import factor_lines, galerkin, interpolate, setup_tables
 from solvers.stencil import StencilOperator
 
 # Eigenvalues of the coarsest operator below this, relative to the largest, are taken for zero: far above rounding of
@@ -73,14 +74,11 @@ class Hierarchy:
 
 
 def _normalising(r: np.ndarray) -> float:
-    """A power of two that brings `r` to a norm near one: squares and small parts then fit into single precision."""
-    square = float(np.dot(r, r))
-    if not 1e-280 < square < 1e280:
-        largest = float(np.max(np.abs(r), initial=0.0))
-        square = largest * largest if 1e-140 < largest < 1e140 else 0.0
-        if square == 0.0:
-            return 2.0 ** -float(np.frexp(largest)[1]) if 0.0 < largest < np.inf else 1.0
-    return 2.0 ** -float(np.frexp(square)[1] // 2)
+    """A power of two that brings `r` to a norm near one, so that its squares and small parts fit single precision."""
+    size = sqrt(float(np.dot(r, r)))
+    if not 1e-140 < size < 1e140:  # the square may have left double precision
+        size = float(np.max(np.abs(r), initial=0.0))
+    return 2.0 ** -frexp(size)[1] if 0.0 < size < inf else 1.0
 
 
 # -- Reading an arena -------------------------------------------------------------------------------------------------
@@ -171,8 +169,7 @@ def fill_voids(plan: Plan, arena: np.ndarray) -> None:
     Only after all levels are there. A coarse point may exist where its fine point does not, if it serves others.
     """
     for layout, places in zip(plan.layouts, plan.places, strict=True):
-        diagonal = _field(arena, places["diagonal"], layout.split_size)
-        diagonal[diagonal == 0] = 1.0
+        fill_zeros(arena, places["diagonal"], layout.split_size)
 
 
 def fill_operator(
@@ -370,10 +367,17 @@ def fill_weight_ghosts(plan: Plan, arena: np.ndarray, level: int) -> None:
 
 
 def coarsest_inverse(plan: Plan, arena: np.ndarray) -> tuple[np.ndarray, float]:
-    """(Pseudo-)inverse of the coarsest operator, and its smallest eigenvalue relative to the largest."""
+    """(Pseudo-)inverse of the coarsest operator, and how definite that is.
+
+    The second number is positive if it is positive definite, zero if it is singular, negative if indefinite.
+    """
     entries, positions = plan.coarsest_entries
     points = plan.layouts[-1].points
     matrix = np.bincount(entries, weights=arena[positions], minlength=points * points).reshape(points, points)
+    inverse = np.empty_like(matrix)
+    smallest = invert(matrix, inverse, _SINGULAR)
+    if smallest > 0:
+        return inverse, smallest
     values, vectors = np.linalg.eigh(matrix)
     largest = float(np.max(np.abs(values)))
     floating = np.abs(values) <= _SINGULAR * largest

@@ -2,7 +2,7 @@
 couples most strongly."""
 
 from dataclasses import dataclass
-from math import gcd
+from math import frexp, gcd, prod
 
 import numpy as np
 from numba import njit
@@ -85,15 +85,14 @@ class SymmetricStencil:
                 difference = float(np.max(np.abs(ahead - behind)))
                 shift = 0
             else:
-                strides = np.array(ahead.strides) // ahead.itemsize
-                shift = int(np.dot(offset, strides))
+                shift = sum(step * prod(shape[axis + 1 :]) for axis, step in enumerate(offset))
                 difference = _difference(ahead.reshape(-1), behind.reshape(-1), shift)
             if difference > tolerance:
                 symmetric = False
                 ahead = ahead.copy()
                 _average(ahead.reshape(-1), behind.reshape(-1), shift)
             links[offset] = ahead
-        return cls(shape, periodic, diagonal, links, symmetric, 2.0 ** -float(np.frexp(largest)[1]))
+        return cls(shape, periodic, diagonal, links, symmetric, 2.0 ** -frexp(largest)[1])
 
     def strong_axes(self) -> tuple[int, ...]:
         """The axes along which the coupling is so much stronger than along others that lines must be relaxed."""
@@ -104,15 +103,10 @@ class SymmetricStencil:
         points = self.diagonal.size
         # A sample of points is enough; its stride shares no factor with a side, or it would miss columns.
         stride = max(1, points // _SAMPLE)
-        while any(gcd(stride, size) > 1 for size in self.shape) and stride > 1:
+        while stride > 1 and any(gcd(stride, size) > 1 for size in self.shape):
             stride += 1
-        shifts = np.array(self.diagonal.strides) // self.diagonal.itemsize
-        sample = np.arange(shifts.max(), points, stride)
-        flat = [self.links[step].reshape(-1) for step in steps]
-        coupling = np.stack(
-            [np.abs(a[sample]) + np.abs(a[sample - shift]) for a, shift in zip(flat, shifts, strict=True)]
-        )
-        strong = np.mean(coupling > STRONG * coupling.min(axis=0), axis=1)
+        shifts = tuple(prod(self.shape[axis + 1 :]) for axis in range(dimensions))
+        strong = _strong_share(tuple(self.links[step].reshape(-1) for step in steps), shifts, stride, STRONG)
         return tuple(axis for axis in range(dimensions) if strong[axis] > SHARE and self.shape[axis] > 2)
 
 
@@ -144,3 +138,18 @@ def _difference(ahead, behind, shift):  # type: ignore[no-untyped-def]
 def _average(ahead, behind, shift):  # type: ignore[no-untyped-def]
     for i in range(ahead.size - shift):
         ahead[i] = 0.5 * (ahead[i] + behind[i + shift])
+
+
+@njit(cache=True, nogil=True)
+def _strong_share(links, shifts, stride, strong):  # type: ignore[no-untyped-def]
+    """For each axis the share of points at which it couples more than `strong` times as strongly as the weakest."""
+    dimensions, n = len(shifts), links[0].size
+    counts, here = np.zeros(dimensions), np.empty(dimensions)
+    for i in range(shifts[0], n, stride):
+        weakest = np.inf
+        for axis in range(dimensions):
+            here[axis] = abs(links[axis][i]) + abs(links[axis][i - shifts[axis]])
+            weakest = min(weakest, here[axis])
+        for axis in range(dimensions):
+            counts[axis] += here[axis] > strong * weakest
+    return counts * stride / n

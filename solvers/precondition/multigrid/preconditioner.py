@@ -11,6 +11,7 @@ a V(1,1)-cycle: two passes over these.
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -360,9 +361,9 @@ def _shapes(stencil: SymmetricStencil) -> list[tuple[int, ...]]:
         if any(around and size < 2 for around, size in zip(stencil.periodic, shape, strict=True)):
             break
         shapes.append(shape)
-        if np.prod(shape) <= COARSEST:
+        if prod(shape) <= COARSEST:
             break
-    if np.prod(shapes[-1]) > _LARGEST_COARSEST:
+    if prod(shapes[-1]) > _LARGEST_COARSEST:
         raise ValueError(
             f"A: the grid {_times(stencil.shape)} is too thin to coarsen: {_times(shapes[-1])} points are left when "
             "its periodic axis has two; choose M='amg'"

@@ -99,7 +99,9 @@ def many(count: int = 20) -> Entry:
 
     def error(x: np.ndarray) -> float:
         parts = x.reshape(count, -1)
-        return max(float(np.linalg.norm(b - A @ part) / np.linalg.norm(b)) for A, part in zip(matrices, parts))
+        return max(
+            float(np.linalg.norm(b - A @ part) / np.linalg.norm(b)) for A, part in zip(matrices, parts, strict=True)
+        )
 
     return Entry(
         name=f"{count} Darcy systems 64 x 64",

@@ -91,6 +91,19 @@ def _go_on(acc, n, arena, a, x, c, y):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def _go_on_twice(acc, n, arena, a, x, c, y, d, u, e, v):  # type: ignore[no-untyped-def]
+    """acc -= a x + c y + d u + e v"""
+    a, x, c, y, d, u, e, v = _U(a), _U(x), _U(c), _U(y), _U(d), _U(u), _U(e), _U(v)
+    for k in range(_U(n)):
+        acc[k] -= (
+            arena[a + k] * arena[x + k]
+            + arena[c + k] * arena[y + k]
+            + arena[d + k] * arena[u + k]
+            + arena[e + k] * arena[v + k]
+        )
+
+
+@_compiled
 def _end(arena, out, acc, n, d, a, x, c, y):  # type: ignore[no-untyped-def]
     """out = (acc - a x - c y) / d"""
     out, d, a, x, c, y = _U(out), _U(d), _U(a), _U(x), _U(c), _U(y)
@@ -173,6 +186,24 @@ def _part(level, part):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def _couple(acc, n, arena, x, link, size, pairs, p0, first, last, odd, skip):  # type: ignore[no-untyped-def]
+    """acc -= what the neighbours of the links [first, last) contribute, two links at a time; `skip` is left out."""
+    j = first
+    while j < last:
+        if j == skip:
+            j += 1
+            continue
+        a, ahead, behind = link + j * size, pairs[p0 + j, 2 * odd], pairs[p0 + j, 2 * odd + 1]
+        if j + 1 < last and j + 1 != skip:
+            c, before, after = a + size, pairs[p0 + j + 1, 2 * odd], pairs[p0 + j + 1, 2 * odd + 1]
+            _go_on_twice(acc, n, arena, a, x + ahead, a + behind, x + behind, c, x + before, c + after, x + after)
+            j += 2
+        else:
+            _go_on(acc, n, arena, a, x + ahead, a + behind, x + behind)
+            j += 1
+
+
+@_compiled
 def _relax(arena, acc, level, pairs, rows, active, first, last):  # type: ignore[no-untyped-def]
     """Solve the equations of one colour for its own unknowns."""
     x0, b0, d0, l0 = level[ITERATE], level[RIGHT_SIDE], level[DIAGONAL], level[LINKS]
@@ -186,15 +217,14 @@ def _relax(arena, acc, level, pairs, rows, active, first, last):  # type: ignore
             at = rows[i, ROW_SPLIT] + start
             if count == 1:
                 _copy(acc, n, arena, b0 + at)
-            for j in range(count):
-                link, x = l0 + j * size + at, x0 + at
-                ahead, behind = pairs[p0 + j, 2 * odd], pairs[p0 + j, 2 * odd + 1]
-                if j == count - 1:
-                    _end(arena, x, acc, n, d0 + at, link, x + ahead, link + behind, x + behind)
-                elif j == 0:
-                    _begin(acc, n, arena, b0 + at, link, x + ahead, link + behind, x + behind)
-                else:
-                    _go_on(acc, n, arena, link, x + ahead, link + behind, x + behind)
+            link, x = l0 + at, x0 + at
+            if count > 1:
+                ahead, behind = pairs[p0, 2 * odd], pairs[p0, 2 * odd + 1]
+                _begin(acc, n, arena, b0 + at, link, x + ahead, link + behind, x + behind)
+            _couple(acc, n, arena, x, link, size, pairs, p0, 1, count - 1, odd, -1)
+            link += (count - 1) * size
+            ahead, behind = pairs[p0 + count - 1, 2 * odd], pairs[p0 + count - 1, 2 * odd + 1]
+            _end(arena, x, acc, n, d0 + at, link, x + ahead, link + behind, x + behind)
 
 
 @_compiled
@@ -212,18 +242,8 @@ def _subtract(arena, acc, level, pairs, rows, active, first, last):  # type: ign
             x, r, d, b = _U(x0 + at), _U(r0 + at), _U(d0 + at), _U(b0 + at)
             for k in range(_U(n)):
                 acc[k] = arena[b + k] - arena[d + k] * arena[x + k]
-            _couple(acc, n, arena, x0 + at, l0 + at, size, pairs, p0, count, odd, -1)
+            _couple(acc, n, arena, x0 + at, l0 + at, size, pairs, p0, 0, count, odd, -1)
             _put(arena, r, n, acc)
-
-
-@_compiled
-def _couple(acc, n, arena, x, link, size, pairs, p0, count, odd, skip):  # type: ignore[no-untyped-def]
-    """acc -= what all neighbours contribute; the pair `skip` is left out."""
-    for j in range(count):
-        if j != skip:
-            a = link + j * size
-            ahead, behind = pairs[p0 + j, 2 * odd], pairs[p0 + j, 2 * odd + 1]
-            _go_on(acc, n, arena, a, x + ahead, a + behind, x + behind)
 
 
 @_compiled
@@ -329,7 +349,7 @@ def _line_within_row(arena, acc, level, pairs, pivots, closure, link, row):  # t
         part = acc[odd * half :]
         _copy(part, n, arena, level[RIGHT_SIDE] + at)
         first, count = level[FIRST_PAIR], level[PAIR_COUNT]
-        _couple(part, n, arena, level[ITERATE] + at, level[LINKS] + at, size, pairs, first, count, odd, link)
+        _couple(part, n, arena, level[ITERATE] + at, level[LINKS] + at, size, pairs, first, 0, count, odd, link)
     points = level[EVENS] + level[ODDS]
     coupling, pivot = level[LINKS] + link * size + row + 1, pivots + row + 1
     # Point i of the row lies in slot i // 2 of its half.
@@ -364,7 +384,7 @@ def _lines_across_rows(arena, acc, level, pairs, pivots, closure, link, stride, 
         at = first + i * stride
         x, p0, count = level[ITERATE] + at, level[FIRST_PAIR], level[PAIR_COUNT]
         _copy(acc, n, arena, level[RIGHT_SIDE] + at)
-        _couple(acc, n, arena, x, level[LINKS] + at, size, pairs, p0, count, odd, link)
+        _couple(acc, n, arena, x, level[LINKS] + at, size, pairs, p0, 0, count, odd, link)
         if i > 0:
             c, p, y = _U(coupling + at - stride), _U(pivots + at - stride), _U(x - stride)
             for k in range(_U(n)):

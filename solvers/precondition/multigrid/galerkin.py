@@ -408,7 +408,11 @@ def _interpolation_tables(plan: Plan, number: int) -> tuple[np.ndarray, ...]:
     zero = (0,) * dimensions
     for point in sorted(product((0, 1), repeat=dimensions), key=sum)[1:]:
         odd = [axis for axis in range(dimensions) if point[axis]]
-        directions = list(product(*[(-1, 0, 1) if i else (0,) for i in point]))
+        directions = [
+            q
+            for q in product(*[(-1, 0, 1) if i else (0,) for i in point])
+            if any(all(o[axis] == q[axis] for axis in odd) for o in stencil)
+        ]
         directions.sort(key=lambda q: any(q))  # the centre first
         first_lump, first_corner, first_side = len(lumps), len(corners), len(sides)
         for q in directions:

@@ -9,7 +9,14 @@ import scipy.sparse as sp
 
 from solvers.precondition.multigrid import cycle as c
 from solvers.precondition.multigrid.colours import COLOURS
-from solvers.precondition.multigrid.galerkin import factor_lines, fill_zeros, galerkin, interpolate, invert, setup_tables
+from solvers.precondition.multigrid.galerkin import (
+    factor_lines,
+    fill_zeros,
+    galerkin,
+    interpolate,
+    invert,
+    setup_tables,
+)
 from solvers.precondition.multigrid.layout import BELOW, Offset
 from solvers.precondition.multigrid.schedule import Plan
 from solvers.precondition.multigrid.schedule import plan as make_plan

@@ -21,8 +21,9 @@ def detect(A: Any) -> StencilOperator | None:
     """The stencil that a sparse matrix holds on a grid of one, two or three dimensions in C order, or None.
 
     Every entry must couple points at most one step apart along each axis, around periodic axes too, and the operator
-    found has exactly the entries of A; stored zeros, duplicates and any order of the columns are allowed. Spacing is not in a matrix: it is taken as one, sides are taken as "neumann"
-    where their rows sum to zero, as "dirichlet" otherwise, and points as nodes.
+    found has exactly the entries of A; stored zeros, duplicates and any order of the columns are allowed. Spacing is
+    not in a matrix: it is taken as one, sides are taken as "neumann" where their rows sum to zero, as "dirichlet"
+    otherwise, and points as nodes.
 
     Parameters
     ----------

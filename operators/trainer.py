@@ -36,6 +36,7 @@ from operators.losses import losses
 from operators.models import models
 from operators.optimizers import optimizers, schedulers
 from operators.plots import loss_curve, save_figure
+from solvers.registry import fits
 
 logger = logging.getLogger(__name__)
 
@@ -177,12 +178,13 @@ class _Training:
         self.config, self.store, self.out, self.device = config, store, out, device
         settings = config["trainer"]
         self.epochs, self.batch_size, self.clip = settings["epochs"], settings["batch_size"], settings["gradient_clip"]
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"trainer.epochs and trainer.batch_size must be at least 1, got {self.epochs} and {self.batch_size}"
-            )
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"trainer.gradient_clip must be a positive norm, or null for none, got {self.clip}")
+        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
+            if not fits(value, int) or value < 1:
+                raise ValueError(f"trainer.{name} must be a whole number of at least 1, got {value!r}")
+        if not fits(config["seed"], int) or config["seed"] < 0:
+            raise ValueError(f"seed must be a whole number that is not negative, got {config['seed']!r}")
+        if self.clip is not None and not (fits(self.clip, float) and self.clip > 0):
+            raise ValueError(f"trainer.gradient_clip must be a positive norm, or null for none, got {self.clip!r}")
         self.loss = losses[config["loss"]]
         self.periodic = periodic_axes(store)
         self.inputs, self.outputs = channels(store, "input"), channels(store, "output")

@@ -248,7 +248,7 @@ def test_the_callers_random_state_is_left_alone(make_config, make_store):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"trainer": {"epochs": 0}}, "trainer.epochs and trainer.batch_size must be at least 1"),
+        ({"trainer": {"epochs": 0}}, "trainer.epochs must be a whole number of at least 1"),
         ({"trainer": {"gradient_clip": -1.0}}, "gradient_clip must be a positive norm"),
         ({"model": {"n_modes": [4]}}, "1 grid axes"),
         ({"model": {"hiden": 4}}, "has no argument 'hiden'"),

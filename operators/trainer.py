@@ -97,7 +97,11 @@ def refuse_another_run(out: Path, config: Mapping[str, Any]) -> None:
     ValueError
     """
     path = out / "config.yaml"
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out={out} is a file; name a folder")
     if not path.exists():
+        if out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+            raise ValueError(f"out={out} is not empty and holds no run; choose another folder")
         return
     before, now = flatten(yaml.safe_load(path.read_text()) or {}), flatten(config)
     keys = sorted({*before, *now} - set(MAY_DIFFER_ON_RESUME))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from inspect import signature
 from time import perf_counter
 from typing import Any
 
@@ -10,18 +11,21 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from solvers.direct import direct
+from solvers.krylov.bicgstab import bicgstab
 from solvers.krylov.cg import cg
 from solvers.krylov.controls import Callback, Controls, right_hand_side
+from solvers.krylov.flexible_cg import flexible_cg
 from solvers.krylov.gmres import gmres
+from solvers.krylov.gmres_dr import gmres_dr
+from solvers.krylov.minres import minres
 from solvers.precondition import AMG, Jacobi, preconditioners
 from solvers.registry import Registry
 from solvers.result import ConvergenceError, Result, Status
 from solvers.system import System
 
 methods: Registry = Registry("method")
-methods.register("cg")(cg)
-methods.register("gmres")(gmres)
-methods.register("direct")(direct)
+for method in (cg, flexible_cg, minres, gmres, gmres_dr, bicgstab, direct):
+    methods.register(method.__name__)(method)
 
 # Sparse direct | the better of PyAMG's two hierarchies under our cg: set-up and one solve to rtol 1e-8, ms on one core
 # (AMD EPYC; Darcy, coefficient 3 or 12 at random; benchmarks/crossover.py, benchmarks/results/crossover.json):
@@ -77,9 +81,10 @@ def solve(
     b : array, shape (n,) or (n, k)
         One or several right-hand sides.
     method : str
-        "auto", "cg", "gmres" or "direct". "auto" looks at structure, symmetry, the sign of the diagonal and the size,
-        says in ``reason`` what it chose and why, and tries the next best where the choice fails. It takes the constants
-        as null space if A is symmetric and annihilates them.
+        "auto" or the name of a method ("cg", "minres", "gmres", "direct", ...; an unknown one lists them all), which
+        then runs with its default parameters. "auto" looks at structure, symmetry, the sign of the diagonal and the
+        size, says in ``reason`` what it chose and why, and tries the next best where the choice fails. It takes the
+        constants as null space if A is symmetric and annihilates them.
     x0, rtol, atol, maxiter, callback, null_space, time_limit
         As for `cg`. "auto" applies maxiter to each method that it tries, and the time limit to all together.
     M : object or str, optional
@@ -158,10 +163,12 @@ def _run(
         "time_limit": left,
     }
     run = methods[attempt.method]
-    if attempt.method != "direct":
+    if "M" in signature(run).parameters:
         arguments["M"] = attempt.M
     elif attempt.M is not None:
-        raise ValueError("M: method='direct' takes no preconditioner; leave M out, or choose 'cg' or 'gmres'")
+        raise ValueError(
+            f"M: method={attempt.method!r} takes no preconditioner; leave M out, or choose 'cg' or 'gmres'"
+        )
     return run(system, b, x0, **arguments)
 
 
@@ -213,10 +220,10 @@ def _plan(system: System, columns: int, M: Any) -> list[_Attempt]:
         why = f"M is given and A is {kind}"
         return ([_Attempt("cg", M, why)] if symmetric else []) + [_Attempt("gmres", M, why)]
     if A is None:
-        plan = [_Attempt("gmres", None, f"A is {kind} and shows no entries")]
-        if symmetric:
-            plan.insert(0, _Attempt("cg", None, "A is symmetric in a random product and shows no entries"))
-        return plan
+        if not symmetric:
+            return [_Attempt("gmres", None, "A is not symmetric and shows no entries")]
+        why = "A is symmetric in a random product and shows no entries"
+        return [_Attempt("cg", None, why), _Attempt("minres", None, "needs no definiteness")]
     if isinstance(A, np.ndarray):
         positive = "with a positive diagonal" if system.diagonal_positive else ""
         factors = _Attempt("direct", None, f"A is a dense array, {kind} {positive}".rstrip())

@@ -23,7 +23,7 @@ from solvers.krylov.flexible_cg import flexible_cg
 from solvers.krylov.gmres import gmres
 from solvers.krylov.gmres_dr import gmres_dr
 from solvers.krylov.minres import minres
-from solvers.precondition import AMG, Jacobi, Preconditioner, preconditioners
+from solvers.precondition import AMG, Jacobi, Multigrid, Preconditioner, preconditioners
 from solvers.result import ConvergenceError, Result, Status
 from solvers.stencil import StencilOperator
 
@@ -32,6 +32,7 @@ __all__ = [
     "ConvergenceError",
     "Factorisation",
     "Jacobi",
+    "Multigrid",
     "Preconditioner",
     "Result",
     "Status",

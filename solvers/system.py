@@ -13,6 +13,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg.blas import get_blas_funcs
 
+from solvers.half_stencil import HalfStencil
+from solvers.krylov.updates import xpay
 from solvers.stencil import StencilOperator
 
 NUMBER_TYPES = "float32, float64, complex64 or complex128"
@@ -150,6 +152,26 @@ class System:
         """A x for a vector ``(n,)``. What comes back may be the operator's own buffer: read it, do not write to it."""
         self.products += 1
         return self._product(x)
+
+    def advance(self, z: np.ndarray, beta: float, p: np.ndarray) -> tuple[np.ndarray, float]:
+        """``p = z + beta p`` in place; returns A p, to be read before the next product only, and ``p'A p``."""
+        if self._half is None:
+            xpay(z, p.real.dtype.type(beta), p)
+            q = self.matvec(p)
+            return q, float(np.vdot(p, q).real)
+        self.products += 1
+        return self._image, self._half.advance(z, beta, p, self._image)
+
+    @cached_property
+    def _half(self) -> HalfStencil | None:
+        """Half of a symmetric stencil."""
+        if self.stencil is None or self.stencil.dtype != self.dtype:
+            return None
+        return HalfStencil.of(self.stencil)
+
+    @cached_property
+    def _image(self) -> np.ndarray:
+        return np.empty(self.shape[0], dtype=self.dtype)
 
     def _checked_product(self, x: np.ndarray) -> np.ndarray:
         y = np.asarray(self._black_box(x))

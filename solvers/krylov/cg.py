@@ -16,7 +16,7 @@ import numpy as np
 from solvers.krylov.best import Best
 from solvers.krylov.controls import Callback, Controls
 from solvers.krylov.driver import Correction, Outcome, run
-from solvers.krylov.updates import axpy, xpay
+from solvers.krylov.updates import axpy, reduce_residual
 from solvers.result import Result, Status
 from solvers.system import norm as euclidean_norm
 
@@ -102,7 +102,7 @@ def cg(
 
 def _iterate(problem: Correction) -> Outcome:
     """Algorithm 9.1 of Saad from d = 0, keeping the best d, until the recurrence says done or a sign is wrong."""
-    matvec, precondition, budget = problem.system.matvec, problem.precondition, problem.budget
+    precondition, budget = problem.precondition_and_product(), problem.budget
     r, norm, target = problem.r, problem.norm, problem.target
     real = r.real.dtype.type
     eps = float(np.finfo(real).eps)
@@ -114,19 +114,16 @@ def _iterate(problem: Correction) -> Outcome:
     rz_old, p_size, largest_curvature = 1.0, 0.0, 0.0
     while budget[0] > 0:
         budget[0] -= 1
-        z = r if precondition is None else precondition(r)
-        rz = rr if precondition is None else float(np.vdot(r, z).real)
+        z, rz = (r, rr) if precondition is None else precondition(r)
         if not rz > 0.0:
             if not isfinite(rz):
                 return best.of(d, norm), Status.NONFINITE_OUTPUT, "M returned NaN or infinity"
             reason = f"r'M r = {rz:.3e} for a residual r that is not zero"
             return best.of(d, norm), Status.INDEFINITE_PRECONDITIONER, reason
         beta = rz / rz_old
-        xpay(z, real(beta), p)
         # The square of p's norm in the inner product of M's inverse: z and the old p are orthogonal in it.
         p_size = rz + beta * beta * p_size
-        q = matvec(p)
-        curvature = float(np.vdot(p, q).real)
+        q, curvature = problem.system.advance(z, beta, p)
         # A Rayleigh quotient of M A. One that is eps of the largest seen, or less, is zero to rounding: the step is
         # taken only if it lowers the residual all the same.
         relative = curvature / p_size
@@ -135,8 +132,7 @@ def _iterate(problem: Correction) -> Outcome:
             return best.of(d, norm), *wrong_curvature(p, q, curvature, largest_curvature * p_size)
         largest_curvature = max(largest_curvature, relative)
         alpha = rz / curvature
-        axpy(real(-alpha), q, r)
-        rr = float(np.vdot(r, r).real)
+        rr = float(reduce_residual(real(alpha), q, r))
         new_norm = sqrt(rr)
         if doubtful and not new_norm < norm:
             return best.of(d, norm), *wrong_curvature(p, q, curvature, largest_curvature * p_size)

@@ -48,6 +48,8 @@ class Correction:
         ``report(d)`` whenever there is a new d: calls the user's callback, returns USER_STOP or None.
     budget : list of one int
         Units of `maxiter` that are left; the kernel counts down.
+    preconditioner : System or None
+        M, if `precondition` does nothing beyond it.
     """
 
     system: System
@@ -58,6 +60,30 @@ class Correction:
     record: Callable[[float], Status | None]
     report: Callable[[np.ndarray], Status | None]
     budget: list[int]
+    preconditioner: System | None = None
+
+    def precondition_and_product(self) -> Callable[[np.ndarray], tuple[np.ndarray, float]] | None:
+        """r -> (z, r'z) for z = M r; in one go where M offers ``matvec_and_product`` and z needs no projection.
+
+        z may then be in a lower precision, and lasts until the next call.
+        """
+        if self.precondition is None:
+            return None
+        M, precondition = self.preconditioner, self.precondition
+        merged = getattr(M.original, "matvec_and_product", None) if M is not None else None
+        if M is None or merged is None:
+
+            def separately(r: np.ndarray) -> tuple[np.ndarray, float]:
+                z = precondition(r)
+                return z, float(np.vdot(r, z).real)
+
+            return separately
+
+        def at_once(r: np.ndarray) -> tuple[np.ndarray, float]:
+            M.products += 1
+            return merged(r)
+
+        return at_once
 
 
 # What a kernel returns: its best d, a Status if it had to end (None: it believes to be done), and why.
@@ -309,6 +335,7 @@ def _solve_column(
                 record=record,
                 report=report,
                 budget=budget,
+                preconditioner=preconditioner if project is None else None,
             )
         )
         candidate = base + scale * d

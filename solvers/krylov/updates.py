@@ -18,3 +18,14 @@ def xpay(z, beta, p):  # type: ignore[no-untyped-def]
     """p = z + beta p"""
     for i in range(p.size):
         p[i] = z[i] + beta * p[i]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+def reduce_residual(alpha, q, r):  # type: ignore[no-untyped-def]
+    """r -= alpha q; returns r'r"""
+    total = 0.0
+    for i in range(r.size):
+        s = r[i] - alpha * q[i]
+        r[i] = s
+        total += s.real * s.real + s.imag * s.imag
+    return total

@@ -7,6 +7,7 @@
 
 from solvers.precondition.amg import AMG
 from solvers.precondition.jacobi import Jacobi
+from solvers.precondition.multigrid import Multigrid
 from solvers.precondition.protocol import Preconditioner, preconditioners
 
-__all__ = ["AMG", "Jacobi", "Preconditioner", "preconditioners"]
+__all__ = ["AMG", "Jacobi", "Multigrid", "Preconditioner", "preconditioners"]

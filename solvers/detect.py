@@ -1,0 +1,218 @@
+"""Finding a structured grid in a sparse matrix that does not say it has one.
+
+On a grid in C order the entries of a row lie at a few fixed distances from the diagonal. In the middle of the matrix
+these distances are sums of the strides of the grid, which give its shape; a pass over all entries then verifies it.
+"""
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numba import njit
+
+from solvers.stencil import StencilOperator
+
+_SAMPLE = 400  # rows whose entries give the distances
+_USUAL = 0.3  # share of the sampled rows that have a distance which belongs to the stencil, and not to a seam
+
+
+def detect(A: Any) -> StencilOperator | None:
+    """The stencil that a sparse matrix holds on a grid of one, two or three dimensions in C order, or None.
+
+    Every entry must couple points at most one step apart along each axis, around periodic axes too; stored zeros and
+    any order of the columns are allowed. Spacing is not in a matrix: it is taken as one, sides are taken as "neumann"
+    where their rows sum to zero, as "dirichlet" otherwise, and points as nodes.
+
+    Parameters
+    ----------
+    A : sparse matrix or array, shape (n, n)
+
+    Examples
+    --------
+    >>> from solvers import gallery
+    >>> found = detect(gallery.poisson((30, 41)).tocsr())
+    >>> found.grid_shape, len(found.offsets)
+    ((30, 41), 5)
+    >>> detect(sp.random_array((100, 100), density=0.1)) is None
+    True
+    """
+    if not sp.issparse(A) or A.ndim != 2 or A.shape[0] != A.shape[1] or A.shape[0] == 0 or A.dtype.char not in "fdFD":
+        return None
+    matrix = A if A.format == "csr" else sp.csr_array(A)
+    n = matrix.shape[0]
+    if matrix.nnz > 27 * n:
+        return None
+    distances = _usual_distances(matrix)
+    around = None
+    for grid in _grids(distances, n):
+        found = _fill(matrix, grid)
+        if found is not None and not any(found.periodic):
+            return found
+        around = around or found  # a wrong width can look like a seam
+    return around
+
+
+def _usual_distances(A: Any) -> list[int]:
+    """Distances column minus row, above the diagonal, that a good part of the rows has."""
+    n = A.shape[0]
+    rows = np.unique(np.linspace(0, n - 1, min(_SAMPLE, n)).astype(np.int64))
+    # A regular sample could meet the same column of the grid again and again.
+    rows = np.unique(np.minimum(rows + np.arange(rows.size) % 7, n - 1))
+    starts, ends = A.indptr[rows].astype(np.int64), A.indptr[rows + 1].astype(np.int64)
+    counts = ends - starts
+    places = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
+    distance = A.indices[places] - np.repeat(rows, counts)
+    values, times = np.unique(distance[(distance > 0) & (A.data[places] != 0)], return_counts=True)
+    return [int(value) for value in values[times >= _USUAL * rows.size]]
+
+
+def _grids(distances: list[int], n: int) -> list[tuple[int, ...]]:
+    """Shapes of up to three axes that could have these distances, most likely first."""
+    beyond = [distance for distance in distances if distance > 1]
+    if not beyond:
+        return [(n,)] if distances else []
+    shapes: list[tuple[int, ...]] = []
+    # The smallest distance to the next row is that of the point straight ahead, or of the one diagonally before it.
+    for width in _straight_ahead(beyond, 1):
+        if width < 2 or n % width:
+            continue
+        rest = [distance for distance in beyond if distance > width + 1]
+        if not rest:
+            shapes.append((n // width, width))
+            continue
+        for plane in (p for row in _straight_ahead(rest, width) for p in _straight_ahead([row, *rest], 1)):
+            if plane % width == 0 and n % plane == 0:
+                shapes.append((n // plane, plane // width, width))
+    return [shape for shape in dict.fromkeys(shapes) if _explains(shape, distances)]
+
+
+def _straight_ahead(distances: list[int], stride: int) -> tuple[int, ...]:
+    """What the first distance says of a larger stride: itself or one smaller stride more, the likelier first."""
+    first = distances[0]
+    diagonal = first + stride in distances and first + 2 * stride in distances
+    return (first + stride, first) if diagonal else (first, first + stride)
+
+
+def _explains(shape: tuple[int, ...], distances: list[int]) -> bool:
+    """Whether every distance is that of a step of at most one along each axis."""
+    strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
+    steps = {sum(i * s for i, s in zip(o, strides, strict=True)) for o in product((-1, 0, 1), repeat=len(shape))}
+    return set(distances) <= steps
+
+
+def _fill(A: Any, grid: tuple[int, ...]) -> StencilOperator | None:
+    """The operator on this grid, or None if an entry does not fit."""
+    around = list(product((-1, 0, 1), repeat=len(grid)))
+    strides = np.array([int(np.prod(grid[axis + 1 :])) for axis in range(len(grid))], dtype=np.int64)
+    shape = np.array(grid, dtype=np.int64)
+    shifts = np.array(around, dtype=np.int64) @ strides
+    if len(set(shifts.tolist())) < len(around):
+        return None  # one or two points wide: what is a step and what a seam cannot be told
+    used, wraps = np.zeros(len(around), dtype=np.bool_), np.zeros(len(grid), dtype=np.int64)
+    # Fields of offsets that do not occur are never touched, and take no memory.
+    fields = np.zeros((len(around), A.shape[0]), dtype=A.dtype)
+    if not _collect(A.indptr, A.indices, A.data, shape, used, wraps, fields):
+        return None
+    coefficients = [field.reshape(grid) for field, is_used in zip(fields, used, strict=True) if is_used]
+    return StencilOperator(
+        [offset for offset, is_used in zip(around, used, strict=True) if is_used],
+        coefficients,
+        shape=grid,
+        spacing=1.0,
+        boundary=[
+            ("periodic", "periodic") if wraps[axis] else tuple(_side(coefficients, axis, end) for end in (0, -1))
+            for axis in range(len(grid))
+        ],
+        centring="node",
+    )
+
+
+def _side(coefficients: list[np.ndarray], axis: int, end: int) -> str:
+    """Name of a side by the sums of its rows; edges, which feel another side too, are left out where they can be."""
+    rows = np.stack([np.take(field, end, axis=axis) for field in coefficients])
+    inner = rows[(slice(None), *(slice(1, -1) if size > 2 else slice(None) for size in rows.shape[1:]))]
+    largest = np.max(np.abs(inner), axis=0, initial=0.0)
+    eps = float(np.finfo(rows.dtype).eps)
+    return "neumann" if np.all(np.abs(inner.sum(axis=0)) <= 100 * eps * largest) else "dirichlet"
+
+
+@njit(cache=True, nogil=True)
+def _slot(row, column, shape):  # type: ignore[no-untyped-def]
+    """Number of an entry's offset, and bits for the axes around which it wraps; -1 if it is no step of at most one."""
+    number, wrapped = 0, 0
+    for axis in range(shape.size - 1, -1, -1):
+        size = shape[axis]
+        step = column % size - row % size
+        row, column = row // size, column // size
+        if step > 1 or step < -1:
+            if size > 2 and step == size - 1:
+                step = -1
+            elif size > 2 and step == 1 - size:
+                step = 1
+            else:
+                return -1, 0
+            wrapped |= 1 << axis
+        number += (step + 1) * 3 ** (shape.size - 1 - axis)
+    return number, wrapped
+
+
+@njit(cache=True, nogil=True)
+def _add_row(row, indptr, indices, data, shape, used, wraps, coefficients):  # type: ignore[no-untyped-def]
+    """Add the entries of one row to the coefficient fields, each on its own; False if one does not fit."""
+    for k in range(indptr[row], indptr[row + 1]):
+        if data[k] != 0:
+            number, wrapped = _slot(row, indices[k], shape)
+            if number < 0:
+                return False
+            used[number] = True
+            coefficients[number, row] += data[k]
+            for axis in range(shape.size):
+                wraps[axis] |= (wrapped >> axis) & 1
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _collect(indptr, indices, data, shape, used, wraps, coefficients):  # type: ignore[no-untyped-def]
+    """Add all entries to the coefficient fields; False if one couples points further than a step apart.
+
+    Away from the ends of a line of the last axis all rows look alike, as a rule: entries at the distances of the first
+    of them. That is checked without a branch, and the entries are then moved a line at a time.
+    """
+    width = shape[shape.size - 1]
+    for first in range(0, indptr.size - 1, width):
+        begin, end = first + 1, first + width - 1
+        middle = end - begin
+        start = indptr[begin] if middle > 0 else 0
+        count = indptr[begin + 1] - start if middle > 0 else 0
+        alike = count > 0 and indptr[end] - start == count * middle
+        for m in range(count if alike else 0):
+            distance, origin = indices[start + m] - begin, start + m
+            differences = 0
+            for j in range(middle):
+                differences |= indices[origin + j * count] - (begin + j) - distance
+            alike = alike and differences == 0
+        for j in range(width):
+            if not (alike and 0 < j < width - 1) and not _add_row(
+                first + j, indptr, indices, data, shape, used, wraps, coefficients
+            ):
+                return False
+        if not alike:
+            continue
+        for m in range(count):
+            number, wrapped = _slot(begin, indices[start + m], shape)
+            field = coefficients[max(number, 0), begin:end]
+            values = data[start + m : start + count * middle]
+            some = False
+            for j in range(middle):
+                some |= values[j * count] != 0
+            if not some:
+                continue  # zeros may be stored anywhere
+            if number < 0:
+                return False
+            used[number] = True
+            for axis in range(shape.size):
+                wraps[axis] |= (wrapped >> axis) & 1
+            for j in range(middle):
+                field[j] += values[j * count]
+    return True

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
+from solvers.detect import detect
 from solvers.direct import direct
 from solvers.krylov.bicgstab import bicgstab
 from solvers.krylov.cg import cg
@@ -18,9 +19,10 @@ from solvers.krylov.flexible_cg import flexible_cg
 from solvers.krylov.gmres import gmres
 from solvers.krylov.gmres_dr import gmres_dr
 from solvers.krylov.minres import minres
-from solvers.precondition import AMG, Jacobi, preconditioners
+from solvers.precondition import AMG, Jacobi, Multigrid, preconditioners
 from solvers.registry import Registry
 from solvers.result import ConvergenceError, Result, Status
+from solvers.stencil import StencilOperator
 from solvers.system import System
 
 methods: Registry = Registry("method")
@@ -140,6 +142,7 @@ class _Attempt:
     method: str
     M: Any
     why: str
+    setup_seconds: float = 0.0  # spent on M already
 
     @property
     def name(self) -> str:
@@ -186,6 +189,7 @@ def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, nu
     result: Result | None = None
     for position, attempt in enumerate(plan):
         current = _run(attempt, system, b, x0, controls, null_space, last=position == len(plan) - 1)
+        current = replace(current, setup_seconds=current.setup_seconds + attempt.setup_seconds)
         reasons.append(f"{attempt.name}: {attempt.why}" + (f" [{current.reason}]" if current.reason else ""))
         result = current if result is None else _joined(result, current)
         if result.status not in _WORTH_ANOTHER or perf_counter() > controls.deadline:
@@ -229,7 +233,8 @@ def _plan(system: System, columns: int, M: Any) -> list[_Attempt]:
         factors = _Attempt("direct", None, f"A is a dense array, {kind} {positive}".rstrip())
         return [factors, _Attempt("cg" if symmetric else "gmres", None, "needs no factors")]
 
-    work = elimination_work(A)
+    grid = system.original.grid_shape if isinstance(system.original, StencilOperator) else None
+    work = elimination_work(A) if grid is None else float(n) * (n // max(grid)) ** 2
     size = f"n = {n}, elimination in a band about {work:.0e} operations"
     factors = _Attempt("direct", None, f"A is sparse and {kind}; {size}")
     definite = system.maybe_definite
@@ -238,7 +243,7 @@ def _plan(system: System, columns: int, M: Any) -> list[_Attempt]:
         # each further right-hand side costs the iteration a solve, the factors next to nothing
         if work <= _DIRECT_PAYS * columns:
             return [factors, iterative, _Attempt("gmres", None, "needs no factors and no definiteness")]
-        plan = [iterative]
+        plan = [attempt for attempt in (_on_grid(system, size), iterative) if attempt]
     else:
         plan = []
     if work <= _DIRECT_POSSIBLE:
@@ -247,6 +252,24 @@ def _plan(system: System, columns: int, M: Any) -> list[_Attempt]:
     preconditioner = (_hierarchy() if definite or not symmetric else Jacobi()) if has_diagonal else None
     plan.append(_Attempt("gmres", preconditioner, f"A is {kind}; {size}"))
     return plan
+
+
+def _on_grid(system: System, size: str) -> _Attempt | None:
+    """CG with black-box multigrid, if A is a stencil on a grid, known as one or recognised, that it can coarsen."""
+    started = perf_counter()
+    known = isinstance(system.original, StencilOperator)
+    stencil = system.original if known else detect(system.matrix)
+    if stencil is None or stencil.dtype.kind == "c":
+        return None
+    try:
+        hierarchy = Multigrid().setup(stencil)
+    except ValueError:  # a coarse operator is not definite
+        return None
+    shape = " x ".join(str(points) for points in stencil.grid_shape)
+    why = (
+        f"A is a symmetric stencil on a grid of {shape} points{'' if known else ', recognised in its entries'}; {size}"
+    )
+    return _Attempt("cg", hierarchy, why, perf_counter() - started)
 
 
 def _hierarchy() -> Any:

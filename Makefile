@@ -21,6 +21,9 @@ demo: .venv/installed
 	$(BIN)/southwell-data validate $(DEMO)/dataset
 	$(BIN)/southwell-train experiment=demo dataset.path=$(DEMO)/dataset out=$(DEMO)/run
 	$(BIN)/southwell-evaluate checkpoint=$(DEMO)/run/best.pt dataset.path=$(DEMO)/dataset out=$(DEMO) certify=10
+	@echo
+	@echo "Look at $(DEMO)/report.md (its pictures: samples.png, loss.png; its numbers: metrics.json)."
+	@echo "The checkpoint is $(DEMO)/run/best.pt, the dataset $(DEMO)/dataset."
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -26,11 +26,13 @@ from typing import Any
 
 import h5py
 import numpy as np
+import scipy.sparse as sparse
 from numpy.typing import NDArray
 
 from datagen.discretise import boundary_names
 from datagen.family import SPLITS, Family, Field, Sample, build
 from datagen.files import json_bytes, read_json, sha256, sha256_of_file
+from solvers import solve
 from solvers.registry import near_names
 
 FORMAT_VERSION = 1
@@ -99,6 +101,13 @@ class Spec:
         rtol = self.solver.get("rtol")
         if isinstance(rtol, bool) or not isinstance(rtol, (int, float)) or not 0 < rtol < 1:
             raise ValueError(f"solver.rtol must be a number between 0 and 1, got {rtol!r}")
+        unknown = set(self.solver) - {"method", "rtol", "atol", "maxiter", "M"}
+        if unknown:
+            raise ValueError(f"solver.{min(unknown)} is not an argument that a dataset's solver takes")
+        try:  # on four unknowns, so that a bad argument is named before anything is written
+            solve(sparse.eye_array(4, format="csr"), np.ones(4), throw=False, **self.solver)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"solver: {error}") from None
         parameters = dict(self.pde)
         if "name" not in parameters:
             raise ValueError("pde.name is missing: it names a registered PDE family")

@@ -36,6 +36,7 @@ from operators.losses import losses
 from operators.models import models
 from operators.optimizers import optimizers, schedulers
 from operators.plots import loss_curve, save_figure
+from solvers.registry import fits
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,11 @@ def refuse_another_run(out: Path, config: Mapping[str, Any]) -> None:
     ValueError
     """
     path = out / "config.yaml"
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out={out} is a file; name a folder")
     if not path.exists():
+        if out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+            raise ValueError(f"out={out} is not empty and holds no run; choose another folder")
         return
     before, now = flatten(yaml.safe_load(path.read_text()) or {}), flatten(config)
     keys = sorted({*before, *now} - set(MAY_DIFFER_ON_RESUME))
@@ -177,12 +182,13 @@ class _Training:
         self.config, self.store, self.out, self.device = config, store, out, device
         settings = config["trainer"]
         self.epochs, self.batch_size, self.clip = settings["epochs"], settings["batch_size"], settings["gradient_clip"]
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"trainer.epochs and trainer.batch_size must be at least 1, got {self.epochs} and {self.batch_size}"
-            )
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"trainer.gradient_clip must be a positive norm, or null for none, got {self.clip}")
+        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
+            if not fits(value, int) or value < 1:
+                raise ValueError(f"trainer.{name} must be a whole number of at least 1, got {value!r}")
+        if not fits(config["seed"], int) or config["seed"] < 0:
+            raise ValueError(f"seed must be a whole number that is not negative, got {config['seed']!r}")
+        if self.clip is not None and not (fits(self.clip, float) and self.clip > 0):
+            raise ValueError(f"trainer.gradient_clip must be a positive norm, or null for none, got {self.clip!r}")
         self.loss = losses[config["loss"]]
         self.periodic = periodic_axes(store)
         self.inputs, self.outputs = channels(store, "input"), channels(store, "output")

@@ -17,8 +17,12 @@ below it, `cg`, `gmres` and `direct`, have scipy's signatures and never raise fo
 from solvers import gallery
 from solvers.api import solve
 from solvers.direct import Factorisation, direct
+from solvers.krylov.bicgstab import bicgstab
 from solvers.krylov.cg import cg
+from solvers.krylov.flexible_cg import flexible_cg
 from solvers.krylov.gmres import gmres
+from solvers.krylov.gmres_dr import gmres_dr
+from solvers.krylov.minres import minres
 from solvers.precondition import AMG, Jacobi, Multigrid, Preconditioner, preconditioners
 from solvers.result import ConvergenceError, Result, Status
 from solvers.stencil import StencilOperator
@@ -33,10 +37,14 @@ __all__ = [
     "Result",
     "Status",
     "StencilOperator",
+    "bicgstab",
     "cg",
     "direct",
+    "flexible_cg",
     "gallery",
     "gmres",
+    "gmres_dr",
+    "minres",
     "preconditioners",
     "solve",
 ]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from inspect import signature
 from time import perf_counter
 from typing import Any
 
@@ -9,19 +10,24 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
+from solvers.detect import detect
 from solvers.direct import direct
+from solvers.krylov.bicgstab import bicgstab
 from solvers.krylov.cg import cg
 from solvers.krylov.controls import Callback, Controls, right_hand_side
+from solvers.krylov.flexible_cg import flexible_cg
 from solvers.krylov.gmres import gmres
-from solvers.precondition import AMG, Jacobi, preconditioners
+from solvers.krylov.gmres_dr import gmres_dr
+from solvers.krylov.minres import minres
+from solvers.precondition import AMG, Jacobi, Multigrid, preconditioners
 from solvers.registry import Registry
 from solvers.result import ConvergenceError, Result, Status
+from solvers.stencil import StencilOperator
 from solvers.system import System
 
 methods: Registry = Registry("method")
-methods.register("cg")(cg)
-methods.register("gmres")(gmres)
-methods.register("direct")(direct)
+for method in (cg, flexible_cg, minres, gmres, gmres_dr, bicgstab, direct):
+    methods.register(method.__name__)(method)
 
 # Sparse direct | the better of PyAMG's two hierarchies under our cg: set-up and one solve to rtol 1e-8, ms on one core
 # (AMD EPYC; Darcy, coefficient 3 or 12 at random; benchmarks/crossover.py, benchmarks/results/crossover.json):
@@ -31,6 +37,8 @@ methods.register("direct")(direct)
 # 2D, n^(2/3) in 3D or three quarters of that in the order of reverse Cuthill-McKee. That makes 4e8 and 0.4e8 to 0.7e8
 # at the crossings. One number between them takes factors up to 10,000 unknowns in 2D and 3,400 in 3D, and is nowhere
 # more than half slower than the better choice.
+# Black-box multigrid, where A has a grid, takes 10 ms at 128^2 and 40 at 256^2, but its kernels compile for about 30 s
+# the first time on a machine; small systems, which it would win too, are therefore left to the factors.
 _DIRECT_PAYS = 1e8
 # Up to here a factorisation is affordable where nothing else works: 2D to a million unknowns, 3D to 130,000.
 _DIRECT_POSSIBLE = 1e12
@@ -77,9 +85,10 @@ def solve(
     b : array, shape (n,) or (n, k)
         One or several right-hand sides.
     method : str
-        "auto", "cg", "gmres" or "direct". "auto" looks at structure, symmetry, the sign of the diagonal and the size,
-        says in ``reason`` what it chose and why, and tries the next best where the choice fails. It takes the constants
-        as null space if A is symmetric and annihilates them.
+        "auto" or the name of a method ("cg", "minres", "gmres", "direct", ...; an unknown one lists them all), which
+        then runs with its default parameters. "auto" looks at structure, symmetry, the sign of the diagonal and the
+        size, says in ``reason`` what it chose and why, and tries the next best where the choice fails. It takes the
+        constants as null space if A is symmetric and annihilates them.
     x0, rtol, atol, maxiter, callback, null_space, time_limit
         As for `cg`. "auto" applies maxiter to each method that it tries, and the time limit to all together.
     M : object or str, optional
@@ -135,6 +144,7 @@ class _Attempt:
     method: str
     M: Any
     why: str
+    setup_seconds: float = 0.0  # spent on M already
 
     @property
     def name(self) -> str:
@@ -158,10 +168,12 @@ def _run(
         "time_limit": left,
     }
     run = methods[attempt.method]
-    if attempt.method != "direct":
+    if "M" in signature(run).parameters:
         arguments["M"] = attempt.M
     elif attempt.M is not None:
-        raise ValueError("M: method='direct' takes no preconditioner; leave M out, or choose 'cg' or 'gmres'")
+        raise ValueError(
+            f"M: method={attempt.method!r} takes no preconditioner; leave M out, or choose 'cg' or 'gmres'"
+        )
     return run(system, b, x0, **arguments)
 
 
@@ -179,6 +191,7 @@ def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, nu
     result: Result | None = None
     for position, attempt in enumerate(plan):
         current = _run(attempt, system, b, x0, controls, null_space, last=position == len(plan) - 1)
+        current = replace(current, setup_seconds=current.setup_seconds + attempt.setup_seconds)
         reasons.append(f"{attempt.name}: {attempt.why}" + (f" [{current.reason}]" if current.reason else ""))
         result = current if result is None else _joined(result, current)
         if result.status not in _WORTH_ANOTHER or perf_counter() > controls.deadline:
@@ -213,16 +226,17 @@ def _plan(system: System, columns: int, M: Any) -> list[_Attempt]:
         why = f"M is given and A is {kind}"
         return ([_Attempt("cg", M, why)] if symmetric else []) + [_Attempt("gmres", M, why)]
     if A is None:
-        plan = [_Attempt("gmres", None, f"A is {kind} and shows no entries")]
-        if symmetric:
-            plan.insert(0, _Attempt("cg", None, "A is symmetric in a random product and shows no entries"))
-        return plan
+        if not symmetric:
+            return [_Attempt("gmres", None, "A is not symmetric and shows no entries")]
+        why = "A is symmetric in a random product and shows no entries"
+        return [_Attempt("cg", None, why), _Attempt("minres", None, "needs no definiteness")]
     if isinstance(A, np.ndarray):
         positive = "with a positive diagonal" if system.diagonal_positive else ""
         factors = _Attempt("direct", None, f"A is a dense array, {kind} {positive}".rstrip())
         return [factors, _Attempt("cg" if symmetric else "gmres", None, "needs no factors")]
 
-    work = elimination_work(A)
+    grid = system.original.grid_shape if isinstance(system.original, StencilOperator) else None
+    work = elimination_work(A) if grid is None else float(n) * (n // max(grid)) ** 2
     size = f"n = {n}, elimination in a band about {work:.0e} operations"
     factors = _Attempt("direct", None, f"A is sparse and {kind}; {size}")
     definite = system.maybe_definite
@@ -231,7 +245,7 @@ def _plan(system: System, columns: int, M: Any) -> list[_Attempt]:
         # each further right-hand side costs the iteration a solve, the factors next to nothing
         if work <= _DIRECT_PAYS * columns:
             return [factors, iterative, _Attempt("gmres", None, "needs no factors and no definiteness")]
-        plan = [iterative]
+        plan = [attempt for attempt in (_on_grid(system, size), iterative) if attempt]
     else:
         plan = []
     if work <= _DIRECT_POSSIBLE:
@@ -240,6 +254,24 @@ def _plan(system: System, columns: int, M: Any) -> list[_Attempt]:
     preconditioner = (_hierarchy() if definite or not symmetric else Jacobi()) if has_diagonal else None
     plan.append(_Attempt("gmres", preconditioner, f"A is {kind}; {size}"))
     return plan
+
+
+def _on_grid(system: System, size: str) -> _Attempt | None:
+    """CG with black-box multigrid, if A is a stencil on a grid, known as one or recognised, that it can coarsen."""
+    started = perf_counter()
+    known = isinstance(system.original, StencilOperator)
+    stencil = system.original if known else detect(system.matrix)
+    if stencil is None or stencil.dtype.kind == "c":
+        return None
+    try:
+        hierarchy = Multigrid().setup(stencil)
+    except ValueError:  # a coarse operator is not definite
+        return None
+    shape = " x ".join(str(points) for points in stencil.grid_shape)
+    why = (
+        f"A is a symmetric stencil on a grid of {shape} points{'' if known else ', recognised in its entries'}; {size}"
+    )
+    return _Attempt("cg", hierarchy, why, perf_counter() - started)
 
 
 def _hierarchy() -> Any:

@@ -6,10 +6,13 @@ for.
 """
 
 import difflib
+import functools
 import inspect
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from numbers import Integral, Real
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -109,4 +112,44 @@ class Registry(Generic[T]):
             signature.bind(*args, **arguments)
         except TypeError as error:
             raise ValueError(f"{self.kind} {name!r}: {error}") from None
+        hints = _hints(entry)
+        for argument, value in arguments.items():
+            if argument in hints and not fits(value, hints[argument]):
+                hint = hints[argument]
+                expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("collections.abc.", "")
+                raise ValueError(f"{self.kind} {name!r}: {argument} must be {expected}, got {value!r}")
         return entry(*args, **arguments)
+
+
+def _hints(entry: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations of a function's or class's arguments; none where they cannot be resolved."""
+    function = entry.func if isinstance(entry, functools.partial) else entry
+    try:
+        return get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except (NameError, TypeError):
+        return {}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value, as a config holds them, fits an annotation; annotations of other things always do.
+
+    Examples
+    --------
+    >>> fits(3, float), fits("abc", int), fits(True, int), fits([8, 8], Sequence[int]), fits(None, float | None)
+    (True, False, False, True, True)
+    """
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, option) for option in inner)
+    if hint is type(None):
+        return value is None
+    if hint in (int, float):
+        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    if origin in (list, tuple, Sequence):
+        items = [option for option in inner if option is not Ellipsis]
+        return isinstance(value, (list, tuple)) and (
+            not items or all(any(fits(v, item) for item in items) for v in value)
+        )
+    return True

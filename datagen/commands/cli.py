@@ -21,6 +21,13 @@ def fail(sentence: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
+def said(error: Exception) -> str:
+    """What an error says, without the number that OSError puts before it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)
+
+
 def check_configs() -> None:
     """Refuse to run with another `configs` package than Southwell's."""
     if getattr(configs, "OWNER", None) != "southwell":
@@ -89,7 +96,7 @@ def run(command: Callable[[dict[str, Any]], None], config_name: str) -> None:
     except (OSError, RuntimeError, FloatingPointError) as error:
         if traceback_wanted:
             raise
-        fail(str(error), FAILED)
+        fail(said(error), FAILED)
     except KeyboardInterrupt:
         fail("interrupted; repeat the command to go on", 130)
     except SystemExit as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from datagen.commands.cli import FAILED, REFUSED, check_configs, fail, handle_termination
+from datagen.commands.cli import FAILED, REFUSED, check_configs, fail, handle_termination, said
 from datagen.files import read_json
 from datagen.generate import merge
 from datagen.store import Store
@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:
         fail(str(error), REFUSED)
     except OSError as error:
-        fail(str(error), FAILED)
+        fail(said(error), FAILED)
 
 
 def _dispatch(options: Any) -> None:

@@ -206,7 +206,7 @@ class FNO(nn.Module):
         if x.ndim != len(self.n_modes) + 2 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f"expected input of shape (batch, {self.in_channels} channels, and {len(self.n_modes)} grid axes as "
-                f"n_modes={list(self.n_modes)} has), got {tuple(x.shape)}"
+                f"n_modes={list(self.n_modes)} has), got {tuple(x.shape)}; n_modes needs one entry for each grid axis"
             )
         x = x.movedim(1, -1)
         if self.positional_embedding:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from solvers.krylov.best import Best
 from solvers.krylov.controls import Callback, Controls
 from solvers.krylov.driver import Correction, Outcome, run
 from solvers.krylov.updates import axpy, reduce_residual
@@ -106,8 +107,7 @@ def _iterate(problem: Correction) -> Outcome:
     real = r.real.dtype.type
     eps = float(np.finfo(real).eps)
     d = np.zeros_like(r)
-    best: np.ndarray | None = None  # None: where we began, d = 0
-    best_norm = norm
+    best = Best(norm)
     start, rr = norm, float(np.vdot(r, r).real)
 
     p = np.zeros_like(r)
@@ -117,9 +117,9 @@ def _iterate(problem: Correction) -> Outcome:
         z, rz = (r, rr) if precondition is None else precondition(r)
         if not rz > 0.0:
             if not isfinite(rz):
-                return _best(best, d, best_norm, norm), Status.NONFINITE_OUTPUT, "M returned NaN or infinity"
+                return best.of(d, norm), Status.NONFINITE_OUTPUT, "M returned NaN or infinity"
             reason = f"r'M r = {rz:.3e} for a residual r that is not zero"
-            return _best(best, d, best_norm, norm), Status.INDEFINITE_PRECONDITIONER, reason
+            return best.of(d, norm), Status.INDEFINITE_PRECONDITIONER, reason
         beta = rz / rz_old
         # The square of p's norm in the inner product of M's inverse: z and the old p are orthogonal in it.
         p_size = rz + beta * beta * p_size
@@ -129,43 +129,31 @@ def _iterate(problem: Correction) -> Outcome:
         relative = curvature / p_size
         doubtful = relative <= eps * largest_curvature
         if not curvature > 0.0:
-            return _best(best, d, best_norm, norm), *_wrong_curvature(p, q, curvature, largest_curvature * p_size)
+            return best.of(d, norm), *wrong_curvature(p, q, curvature, largest_curvature * p_size)
         largest_curvature = max(largest_curvature, relative)
         alpha = rz / curvature
         rr = float(reduce_residual(real(alpha), q, r))
         new_norm = sqrt(rr)
         if doubtful and not new_norm < norm:
-            return _best(best, d, best_norm, norm), *_wrong_curvature(p, q, curvature, largest_curvature * p_size)
-        if new_norm > norm and norm < best_norm:
-            best_norm = norm  # only at a local minimum is the iterate worth a copy
-            if best is None:
-                best = d.copy()
-            else:
-                np.copyto(best, d)
+            return best.of(d, norm), *wrong_curvature(p, q, curvature, largest_curvature * p_size)
+        best.before_step(d, norm, new_norm)
         axpy(real(alpha), p, d)
         norm, rz_old = new_norm, rz
         if not isfinite(norm):
-            return _best(best, d, best_norm, norm), Status.NONFINITE_OUTPUT, "the product with A overflowed"
+            return best.of(d, norm), Status.NONFINITE_OUTPUT, "the product with A overflowed"
         stop = problem.record(norm) or problem.report(d)
         if norm <= target:
             return d, None, ""
         if stop is not None:
-            return _best(best, d, best_norm, norm), stop, ""
+            return best.of(d, norm), stop, ""
         if norm > start / eps:
             # In exact arithmetic the residual stays below sqrt(cond(A)) times the first one.
             reason = f"the residual grew by more than 1/eps = {1 / eps:.0e}"
-            return _best(best, d, best_norm, norm), Status.BREAKDOWN, reason
-    return _best(best, d, best_norm, norm), Status.MAX_ITERATIONS, "maxiter reached"
+            return best.of(d, norm), Status.BREAKDOWN, reason
+    return best.of(d, norm), Status.MAX_ITERATIONS, "maxiter reached"
 
 
-def _best(best: np.ndarray | None, d: np.ndarray, best_norm: float, norm: float) -> np.ndarray:
-    """The iterate with the smaller residual."""
-    if norm <= best_norm:
-        return d
-    return np.zeros_like(d) if best is None else best
-
-
-def _wrong_curvature(p: np.ndarray, q: np.ndarray, curvature: float, largest: float) -> tuple[Status, str]:
+def wrong_curvature(p: np.ndarray, q: np.ndarray, curvature: float, largest: float) -> tuple[Status, str]:
     """What a curvature p'A p that is not positive says of A."""
     if not isfinite(curvature):
         return Status.NONFINITE_OUTPUT, "A returned NaN or infinity"

@@ -8,12 +8,13 @@ Storage: restart + 4 n-vectors. Work per iteration: one product with A, one with
 products and updates; one product with A more for each cycle.
 """
 
-from math import hypot, isfinite
+from math import isfinite
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+from solvers.krylov.arnoldi import LeastSquares, orthogonalise, small_dtype
 from solvers.krylov.controls import Callback, Controls
 from solvers.krylov.driver import Correction, Outcome, run
 from solvers.result import Result, Status
@@ -101,58 +102,37 @@ def _cycles(problem: Correction, restart: int) -> Outcome:
 
 
 def _one_cycle(problem: Correction, r: np.ndarray, size: float, restart: int) -> tuple[np.ndarray, Status | None, str]:
-    """Arnoldi with Givens rotations: the step, and why the cycle ended early, if it did.
-
-    Row j of V is the j-th basis vector; R and g are the triangular factor and right-hand side of the small
-    least-squares problem ``min || size e_1 - H y ||``.
-    """
-    matvec, precondition = problem.system.matvec, problem.precondition
-    eps = float(np.finfo(r.dtype).eps)
-    # float64 for the small problem, whatever the dtype of the vectors
-    small = np.complex128 if r.dtype.kind == "c" else np.float64
+    """One Arnoldi process: the step, and why the cycle ended early, if it did. Row j of V is the j-th basis vector."""
     V = np.empty((restart + 1, r.size), dtype=r.dtype)
-    R = np.zeros((restart, restart), dtype=small)
-    g = np.zeros(restart + 1, dtype=small)
-    rotations: list[tuple[float, complex]] = []
     V[0] = r / size
+    g = np.zeros(restart + 1, dtype=small_dtype(r.dtype))
     g[0] = size
-    status, reason, steps = None, "", 0
-    for j in range(restart):
+    small = LeastSquares(g)
+    status, reason = extend(problem, V, small)
+    step = small.solution().astype(r.dtype) @ V[: small.count]
+    if problem.precondition is not None and small.count:
+        step = problem.precondition(step)
+    return step, status, reason
+
+
+def extend(problem: Correction, V: np.ndarray, small: LeastSquares) -> tuple[Status | None, str]:
+    """Arnoldi steps on ``A M`` from the last vector that V holds, until V is full or the residual small enough."""
+    matvec, precondition = problem.system.matvec, problem.precondition
+    eps = float(np.finfo(V.dtype).eps)
+    while small.count < len(V) - 1:
+        j = small.count
         w = np.array(matvec(V[j] if precondition is None else precondition(V[j])))
         length = euclidean_norm(w)
         if not isfinite(length):
-            status, reason = Status.NONFINITE_OUTPUT, "A or M returned NaN or infinity"
-            break
-        # Classical Gram-Schmidt, twice: as orthogonal as Householder's, and two matrix products instead of j vectors.
-        h = np.zeros(j + 2, dtype=small)
-        for _ in range(2):
-            share = V[: j + 1].conj() @ w
-            w -= share @ V[: j + 1]
-            h[: j + 1] += share
-        rest = euclidean_norm(w)
-        h[j + 1] = rest
-        for i, (c, s) in enumerate(rotations):
-            h[i], h[i + 1] = c * h[i] + s * h[i + 1], -np.conj(s) * h[i] + c * h[i + 1]
-        radius = hypot(abs(h[j]), rest)
-        c, s = (abs(h[j]) / radius, (h[j] / abs(h[j]) if h[j] else 1.0) * rest / radius) if radius else (1.0, 0.0)
-        rotations.append((c, s))
-        R[:j, j] = h[:j]
-        R[j, j] = c * h[j] + s * rest
-        g[j], g[j + 1] = c * g[j], -np.conj(s) * g[j]
-        steps = j + 1
-        estimate = float(abs(g[steps]))
+            return Status.NONFINITE_OUTPUT, "A or M returned NaN or infinity"
+        h, rest = orthogonalise(w, V[: j + 1])
+        estimate = small.add(h, rest)
         status = problem.record(estimate)
         if rest <= eps * length:
             # The Krylov space is complete: it holds the solution, unless A or M is singular on it.
-            status = status or Status.BREAKDOWN
             reason = "the Krylov space is complete without a solution in it: A or M is singular"
-            break
+            return status or Status.BREAKDOWN, reason
+        V[j + 1] = w / rest
         if status is not None or estimate <= problem.target:
-            break
-        V[steps] = w / rest
-    # Least squares instead of back substitution: a singular R gives the shortest y, not infinity.
-    y = np.linalg.lstsq(R[:steps, :steps], g[:steps], rcond=None)[0] if steps else np.zeros(0)
-    step = y.astype(r.dtype) @ V[:steps] if steps else np.zeros_like(r)
-    if precondition is not None and steps:
-        step = precondition(step)
-    return step, status, reason
+            return status, ""
+    return None, ""

@@ -94,7 +94,7 @@ def test_train_evaluate_predict(command, make_store, tmp_path, capsys):
     command(train, "dataset.path=data/a", "model=tfno", "model.rank=0.5", *SMALL, "out=runs/tfno")
     assert "runs/tfno: best.pt is from epoch 2 of 2, validation relative L2" in capsys.readouterr().out
     assert {p.name for p in Path("runs/tfno").iterdir()} == {
-        "config.yaml", "metrics.csv", "best.pt", "last.pt", "loss.png",
+        ".lock", "config.yaml", "metrics.csv", "best.pt", "last.pt", "loss.png",
     }  # fmt: skip
     assert {p.name for p in tmp_path.iterdir()} == {"runs"}  # no folders of Hydra's own
 

@@ -248,7 +248,7 @@ def test_the_callers_random_state_is_left_alone(make_config, make_store):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"trainer": {"epochs": 0}}, "trainer.epochs and trainer.batch_size must be at least 1"),
+        ({"trainer": {"epochs": 0}}, "trainer.epochs must be a whole number of at least 1"),
         ({"trainer": {"gradient_clip": -1.0}}, "gradient_clip must be a positive norm"),
         ({"model": {"n_modes": [4]}}, "1 grid axes"),
         ({"model": {"hiden": 4}}, "has no argument 'hiden'"),
@@ -359,3 +359,17 @@ def test_a_second_trainer_in_the_same_folder_is_refused(make_config, make_store,
     holder.kill()
     holder.wait()
     assert train(config, make_store()).finished
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_out_that_is_something_else_is_refused(kind, make_config, make_store, tmp_path):
+    out = tmp_path / "thesis"
+    if kind == "file":
+        out.write_text("precious")
+    else:
+        out.mkdir()
+        (out / "chapter.tex").write_text("precious")
+    with pytest.raises(ValueError, match=r"is a file|holds no run"):
+        train(make_config(out=str(out)), make_store())
+    left = [path.name for path in tmp_path.rglob("*")]
+    assert left == (["thesis"] if kind == "file" else ["thesis", "chapter.tex"])

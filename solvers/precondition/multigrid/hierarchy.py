@@ -67,7 +67,10 @@ class Hierarchy:
         )  # fmt: skip
 
     def apply(self, r: np.ndarray, z: np.ndarray) -> float:
-        """z becomes the cycle on ``A z = r`` from zero; flat fields of the finest grid in C order. Returns r'z."""
+        """z, of the cycle's precision, becomes the cycle on ``A z = r`` from zero; returns r'z.
+
+        Both are flat fields of the finest grid in C order.
+        """
         if len(self.plan.layouts) == 1:
             np.copyto(z, self.inverse @ (r * self.scale), casting="same_kind")
             return float(np.dot(r, z))

@@ -273,9 +273,9 @@ class Multigrid:
             field = field - field.mean()
         if operator.mask is not None:
             field = operator.to_field(field).reshape(-1)
-        field = np.ascontiguousarray(field)
-        z = np.empty_like(field)
-        hierarchy.apply(field, z)
+        z = np.empty(field.size, dtype=self.precision)
+        hierarchy.apply(np.ascontiguousarray(field, dtype=np.float64), z)
+        z = z.astype(self.dtype)
         if operator.mask is not None:
             z = operator.to_vector(z.reshape(operator.grid_shape))
         if self._constants:

@@ -1,0 +1,106 @@
+"""What GMRES and its relatives share: orthogonalisation, and the small least-squares problem of a cycle."""
+
+from math import hypot
+
+import numpy as np
+
+from solvers.system import norm as euclidean_norm
+
+
+def small_dtype(dtype: np.dtype) -> np.dtype:
+    """Double precision for the small matrices of a cycle, whatever the dtype of the vectors."""
+    return np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
+
+
+def orthogonalise(w: np.ndarray, V: np.ndarray) -> tuple[np.ndarray, float]:
+    """Make w orthogonal to the rows of V in place; the coefficients, and the norm of what is left.
+
+    Classical Gram-Schmidt, twice: as orthogonal as Householder's, and two matrix products instead of j vectors.
+
+    Examples
+    --------
+    >>> w = np.array([3.0, 4.0])
+    >>> orthogonalise(w, np.array([[1.0, 0.0]]))
+    (array([3.]), 4.0)
+    >>> w
+    array([0., 4.])
+    """
+    h = np.zeros(len(V), dtype=small_dtype(w.dtype))
+    for _ in range(2):
+        share = V.conj() @ w
+        w -= share @ V
+        h += share
+    return h, euclidean_norm(w)
+
+
+class LeastSquares:
+    r"""The problem :math:`\min_y \|g - \bar H y\|_2` of one cycle, its columns arriving one by one.
+
+    Column j of :math:`\bar H` has j + 2 entries, except that the first k columns may be full to row k (the block that
+    a deflated restart begins with). That block is made triangular by a QR factorisation, each later column by the
+    rotations of those before it and one more.
+
+    Parameters
+    ----------
+    g : ndarray, shape (columns + 1,)
+        Right-hand side.
+    block : ndarray, shape (k + 1, k), optional
+        The first k columns.
+
+    Attributes
+    ----------
+    H : ndarray, shape (columns + 1, columns)
+        What has been added so far.
+    count : int
+        Columns so far.
+
+    Examples
+    --------
+    >>> problem = LeastSquares(np.array([2.0, 0.0, 0.0]))
+    >>> problem.add(np.array([1.0]), 1.0)  # the norm of what the first column leaves of g
+    1.414...
+    >>> problem.add(np.array([0.0, 1.0]), 1.0)
+    1.154...
+    >>> np.linalg.norm(np.array([2.0, 0, 0]) - problem.H @ problem.solution())
+    np.float64(1.154...)
+    """
+
+    def __init__(self, g: np.ndarray, block: np.ndarray | None = None) -> None:
+        columns = len(g) - 1
+        self.H = np.zeros((columns + 1, columns), dtype=g.dtype)
+        self._R = np.zeros((columns, columns), dtype=g.dtype)
+        self._g = g.copy()
+        self._rotations: list[tuple[float, complex]] = []
+        self._first = self.count = 0 if block is None else block.shape[1]
+        if block is not None:
+            k = self._first
+            self._Q = np.linalg.qr(block, mode="complete")[0]
+            self.H[: k + 1, :k] = block
+            self._R[:k, :k] = (self._Q.conj().T @ block)[:k]
+            self._g[: k + 1] = self._Q.conj().T @ self._g[: k + 1]
+
+    def add(self, h: np.ndarray, rest: float) -> float:
+        """Append the column ``(h, rest)``; the norm of the residual that is left."""
+        j, k = self.count, self._first
+        column = np.append(h, rest)
+        self.H[: j + 2, j] = column
+        if k:
+            column[: k + 1] = self._Q.conj().T @ column[: k + 1]
+        for i, (c, s) in enumerate(self._rotations, start=k):
+            column[i], column[i + 1] = c * column[i] + s * column[i + 1], -np.conj(s) * column[i] + c * column[i + 1]
+        pivot, rest = column[j], abs(column[j + 1])
+        radius = hypot(abs(pivot), rest)
+        c, s = (abs(pivot) / radius, (pivot / abs(pivot) if pivot else 1.0) * rest / radius) if radius else (1.0, 0.0)
+        self._rotations.append((c, s))
+        self._R[:j, j] = column[:j]
+        self._R[j, j] = c * pivot + s * rest
+        self._g[j], self._g[j + 1] = c * self._g[j], -np.conj(s) * self._g[j]
+        self.count = j + 1
+        return float(abs(self._g[j + 1]))
+
+    def solution(self) -> np.ndarray:
+        """The minimiser y, shape (count,); the shortest one where the columns are dependent."""
+        if not self.count:
+            return np.zeros(0, dtype=self._g.dtype)
+        # Least squares instead of back substitution: a singular R gives the shortest y, not infinity.
+        return np.linalg.lstsq(self._R[: self.count, : self.count], self._g[: self.count], rcond=None)[0]

@@ -5,6 +5,7 @@ these distances are sums of the strides of the grid, which give its shape; a pas
 """
 
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numba import njit
 from solvers.stencil import StencilOperator
 
 _SAMPLE = 400  # rows whose entries give the distances
+_FITS, _NO_STENCIL, _NO_ROOM = range(3)
 _USUAL = 0.3  # share of the sampled rows that have a distance which belongs to the stencil, and not to a seam
 
 
@@ -47,7 +49,7 @@ def detect(A: Any) -> StencilOperator | None:
     distances = _usual_distances(matrix)
     around = None
     for grid in _grids(distances, n):
-        found = _fill(matrix, grid)
+        found = _fill(matrix, grid, distances)
         if found is not None and not any(found.periodic):
             return found
         around = around or found  # a wrong width can look like a seam
@@ -97,41 +99,50 @@ def _straight_ahead(distances: list[int], stride: int) -> tuple[int, ...]:
 
 def _explains(shape: tuple[int, ...], distances: list[int]) -> bool:
     """Whether every distance is that of a step of at most one along each axis."""
-    strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
+    strides = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
     steps = {sum(i * s for i, s in zip(o, strides, strict=True)) for o in product((-1, 0, 1), repeat=len(shape))}
     return set(distances) <= steps
 
 
-def _fill(A: Any, grid: tuple[int, ...]) -> StencilOperator | None:
+def _fill(A: Any, grid: tuple[int, ...], distances: list[int]) -> StencilOperator | None:
     """The operator on this grid, or None if an entry does not fit."""
     around = list(product((-1, 0, 1), repeat=len(grid)))
-    strides = np.array([int(np.prod(grid[axis + 1 :])) for axis in range(len(grid))], dtype=np.int64)
+    strides = [prod(grid[axis + 1 :]) for axis in range(len(grid))]
     shape = np.array(grid, dtype=np.int64)
-    shifts = np.array(around, dtype=np.int64) @ strides
-    if len(set(shifts.tolist())) < len(around):
+    shifts = [sum(i * s for i, s in zip(offset, strides, strict=True)) for offset in around]
+    if len(set(shifts)) < len(around):
         return None  # one or two points wide: what is a step and what a seam cannot be told
-    used, wraps = np.zeros(len(around), dtype=np.bool_), np.zeros(len(grid), dtype=np.int64)
-    # Fields of offsets that do not occur are never touched, and take no memory.
-    fields = np.zeros((len(around), A.shape[0]), dtype=A.dtype)
-    if not _collect(A.indptr, A.indices, A.data, shape, used, wraps, fields):
+    expected = [abs(shift) in (0, *distances) for shift in shifts]
+    # If other offsets occur, which is rare, once more with room for all.
+    for room in (expected, [True] * len(around)):
+        slots = np.where(room, np.cumsum(room) - 1, -1)
+        used, wraps = np.zeros(len(around), dtype=np.bool_), np.zeros(len(grid), dtype=np.int64)
+        fields = np.zeros((sum(room), A.shape[0]), dtype=A.dtype)
+        outcome = _collect(A.indptr, A.indices, A.data, shape, slots, used, wraps, fields)
+        if outcome != _NO_ROOM:
+            break
+    if outcome == _NO_STENCIL:
         return None
-    coefficients = [field.reshape(grid) for field, is_used in zip(fields, used, strict=True) if is_used]
+    if not np.array_equal(used, room):
+        fields = fields[slots[used]]
+    fields.shape = (len(fields), *grid)  # in place: the operator takes over what owns its memory and is frozen
+    fields.flags.writeable = False
     return StencilOperator(
         [offset for offset, is_used in zip(around, used, strict=True) if is_used],
-        coefficients,
+        fields,
         shape=grid,
         spacing=1.0,
         boundary=[
-            ("periodic", "periodic") if wraps[axis] else tuple(_side(coefficients, axis, end) for end in (0, -1))
+            ("periodic", "periodic") if wraps[axis] else tuple(_side(fields, axis, end) for end in (0, -1))
             for axis in range(len(grid))
         ],
         centring="node",
     )
 
 
-def _side(coefficients: list[np.ndarray], axis: int, end: int) -> str:
+def _side(coefficients: np.ndarray, axis: int, end: int) -> str:
     """Name of a side by the sums of its rows; edges, which feel another side too, are left out where they can be."""
-    rows = np.stack([np.take(field, end, axis=axis) for field in coefficients])
+    rows = np.take(coefficients, end, axis=axis + 1)
     inner = rows[(slice(None), *(slice(1, -1) if size > 2 else slice(None) for size in rows.shape[1:]))]
     largest = np.max(np.abs(inner), axis=0, initial=0.0)
     eps = float(np.finfo(rows.dtype).eps)
@@ -159,23 +170,25 @@ def _slot(row, column, shape):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _add_row(row, indptr, indices, data, shape, used, wraps, coefficients):  # type: ignore[no-untyped-def]
-    """Add the entries of one row to the coefficient fields, each on its own; False if one does not fit."""
+def _add_row(row, indptr, indices, data, shape, slots, used, wraps, fields):  # type: ignore[no-untyped-def]
+    """Add the entries of one row to the fields, each on its own."""
     for k in range(indptr[row], indptr[row + 1]):
         if data[k] != 0:
             number, wrapped = _slot(row, indices[k], shape)
             if number < 0:
-                return False
+                return _NO_STENCIL
+            if slots[number] < 0:
+                return _NO_ROOM
             used[number] = True
-            coefficients[number, row] += data[k]
+            fields[slots[number], row] += data[k]
             for axis in range(shape.size):
                 wraps[axis] |= (wrapped >> axis) & 1
-    return True
+    return _FITS
 
 
 @njit(cache=True, nogil=True)
-def _collect(indptr, indices, data, shape, used, wraps, coefficients):  # type: ignore[no-untyped-def]
-    """Add all entries to the coefficient fields; False if one couples points further than a step apart.
+def _collect(indptr, indices, data, shape, slots, used, wraps, fields):  # type: ignore[no-untyped-def]
+    """Add all entries to the coefficient fields, of which there is one for each offset with a slot.
 
     Away from the ends of a line of the last axis all rows look alike, as a rule: entries at the distances of the first
     of them. That is checked without a branch, and the entries are then moved a line at a time.
@@ -194,15 +207,14 @@ def _collect(indptr, indices, data, shape, used, wraps, coefficients):  # type: 
                 differences |= indices[origin + j * count] - (begin + j) - distance
             alike = alike and differences == 0
         for j in range(width):
-            if not (alike and 0 < j < width - 1) and not _add_row(
-                first + j, indptr, indices, data, shape, used, wraps, coefficients
-            ):
-                return False
+            if not (alike and 0 < j < width - 1):
+                outcome = _add_row(first + j, indptr, indices, data, shape, slots, used, wraps, fields)
+                if outcome != _FITS:
+                    return outcome
         if not alike:
             continue
         for m in range(count):
             number, wrapped = _slot(begin, indices[start + m], shape)
-            field = coefficients[max(number, 0), begin:end]
             values = data[start + m : start + count * middle]
             some = False
             for j in range(middle):
@@ -210,10 +222,13 @@ def _collect(indptr, indices, data, shape, used, wraps, coefficients):  # type: 
             if not some:
                 continue  # zeros may be stored anywhere
             if number < 0:
-                return False
+                return _NO_STENCIL
+            if slots[number] < 0:
+                return _NO_ROOM
             used[number] = True
             for axis in range(shape.size):
                 wraps[axis] |= (wrapped >> axis) & 1
+            field = fields[slots[number], begin:end]
             for j in range(middle):
                 field[j] += values[j * count]
-    return True
+    return _FITS

@@ -9,7 +9,7 @@ general sparse matrix saves the column indices and, above all, keeps what multig
 boundary conditions, centring.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -168,12 +168,16 @@ class StencilOperator(LinearOperator):
             raise TypeError(
                 f"coefficients: expected float32, float64, complex64 or complex128, got {dtype}; convert them first"
             )
-        stacked = np.array(arrays, dtype=dtype)
+        whole = coefficients if isinstance(coefficients, np.ndarray) and self.mask is None else None
+        if whole is not None and whole.flags.owndata and not whole.flags.writeable and whole.dtype == dtype:
+            stacked = whole  # frozen by its owner: nobody can change it behind the operator
+        else:
+            stacked = np.array(arrays, dtype=dtype)
         if self.mask is not None:
             stacked[:, ~self.mask] = 0
         for offset, array in zip(self.offsets, stacked, strict=True):
-            outside = self._outside(offset)
-            if np.any(array[outside]):
+            if self._points_outside(offset, array):
+                outside = self._outside(offset)
                 where = tuple(int(i[0]) for i in np.nonzero(outside & (array != 0)))
                 raise ValueError(
                     f"coefficients: offset {offset} at grid point {where} points outside the grid or the mask; "
@@ -182,13 +186,25 @@ class StencilOperator(LinearOperator):
         stacked.flags.writeable = False
         return stacked
 
+    def _points_outside(self, offset: tuple[int, ...], array: np.ndarray) -> bool:
+        """Whether a coefficient at this offset is not zero though its neighbour is no unknown."""
+        if self.mask is not None:
+            return bool(np.any(array[self._outside(offset)]))
+        return any(
+            bool(np.any(array[(slice(None),) * axis + (beyond,)])) for axis, beyond in self._sides_beyond(offset)
+        )
+
+    def _sides_beyond(self, offset: tuple[int, ...]) -> Iterator[tuple[int, slice]]:
+        """Axes, and the points along them, from which an offset leaves the grid."""
+        for axis, step in enumerate(offset):
+            if step and not self.periodic[axis]:
+                yield axis, slice(max(self.grid_shape[axis] - step, 0), None) if step > 0 else slice(0, -step)
+
     def _outside(self, offset: tuple[int, ...]) -> np.ndarray:
         """Points whose neighbour at this offset is no unknown: shape `grid_shape`, bool."""
         outside = np.zeros(self.grid_shape, dtype=bool)
-        for axis, step in enumerate(offset):
-            if step and not self.periodic[axis]:
-                beyond = slice(max(self.grid_shape[axis] - step, 0), None) if step > 0 else slice(0, -step)
-                outside[(slice(None),) * axis + (beyond,)] = True
+        for axis, beyond in self._sides_beyond(offset):
+            outside[(slice(None),) * axis + (beyond,)] = True
         if self.mask is not None:
             outside |= self.mask & ~np.roll(self.mask, [-step for step in offset], axis=range(len(offset)))
         return outside

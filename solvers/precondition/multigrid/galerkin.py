@@ -265,6 +265,7 @@ def factor_lines(arena, starts, steps, diagonal, link, pivots, closure):  # type
             y[i] = u - (coupling * g * y[i - 1] if i > 0 else 0.0)
             pivot = d - coupling * coupling * g
             # A line that nothing holds is singular, which shows in its last pivot: its last point then stays at zero.
+            # Points that do not exist have no diagonal, and stay at zero too.
             g = 1.0 / pivot if pivot > _NO_PIVOT * d else 0.0
             arena[pivots + at] = g
         if closure:

@@ -1,5 +1,6 @@
 """A hierarchy: a plan, and an arena filled with the operators, weights and line factors of one matrix."""
 
+import threading
 from dataclasses import dataclass
 from math import frexp, inf, sqrt
 from typing import Any
@@ -48,12 +49,25 @@ class Hierarchy:
     scale: float
 
     @classmethod
-    def of(cls, plan: Plan, arena: np.ndarray, inverse: np.ndarray, scale: float, dtype: np.dtype) -> "Hierarchy":
-        """From coefficients in double precision; those are taken over where `dtype` is double too."""
+    def of(
+        cls,
+        plan: Plan,
+        arena: np.ndarray,
+        inverse: np.ndarray,
+        scale: float,
+        dtype: np.dtype,
+        before: "Hierarchy | None" = None,
+    ) -> "Hierarchy":
+        """From coefficients in double precision; those are taken over where `dtype` is double too.
+
+        Otherwise the memory of the hierarchy `before` is used again if it has the same plan.
+        """
         if dtype != np.float64:
-            single = np.zeros(plan.arena_size, dtype=dtype)
+            fits = before is not None and before.plan is plan and before.arena.dtype == dtype
+            single = before.arena if before is not None and fits else np.zeros(plan.arena_size, dtype=dtype)
             single[: plan.coefficient_size] = arena
             arena = single
+        fill_voids(plan, arena)
         return cls(plan, arena, inverse.astype(dtype), scale)
 
     def __post_init__(self) -> None:
@@ -172,15 +186,30 @@ def interpolation_matrix(plan: Plan, arena: np.ndarray, level: int) -> sp.csr_ar
 # -- Filling one ------------------------------------------------------------------------------------------------------
 
 
-def empty_arena(plan: Plan, whole: bool) -> np.ndarray:
-    """No coefficients yet. With the workspace of the cycle if `whole`."""
-    return np.zeros(plan.arena_size if whole else plan.coefficient_size)
+_KEPT = 64 * 2**20  # bytes of a set-up's scratch that are kept for the next one
+_scratch = threading.local()
+
+
+def empty_arena(plan: Plan, dtype: np.dtype) -> np.ndarray:
+    """Room for the coefficients in double precision; with the workspace of the cycle, if that has the same precision.
+
+    Otherwise it is scratch: each thread keeps the last one, for the next matrix on the same grid. What a set-up does
+    not overwrite stays zero. Fresh memory would be handed out page by page, which takes as long as to work on it.
+    """
+    if dtype == np.float64:
+        return np.zeros(plan.arena_size)
+    kept = getattr(_scratch, "last", None)
+    if kept is not None and kept[0] is plan:
+        return np.asarray(kept[1])
+    arena = np.zeros(plan.coefficient_size)
+    _scratch.last = (plan, arena) if arena.nbytes <= _KEPT else None
+    return arena
 
 
 def fill_voids(plan: Plan, arena: np.ndarray) -> None:
     """Give points that do not exist a unit diagonal, so that they can be relaxed like others; they stay zero.
 
-    Only after all levels are there. A coarse point may exist where its fine point does not, if it serves others.
+    Only when all levels are there: a coarse point may exist where its fine point does not, if it serves others.
     """
     for layout, places in zip(plan.layouts, plan.places, strict=True):
         fill_zeros(arena, places["diagonal"], layout.split_size)
@@ -234,7 +263,7 @@ def _coarsen_and_fold(plan: Plan, arena: np.ndarray, level: int) -> float:
     """The same at a seam: first with its two even points apart, then with them as one."""
     fine = plan.layouts[level]
     apart = make_plan(fine.shape, fine.periodic, fine.links, (COLOURS,), "V", 1, 1, False)
-    passing = empty_arena(apart, whole=False)
+    passing = np.zeros(apart.coefficient_size)
     size = fine.split_size * (1 + len(fine.links))
     passing[:size] = _field(arena, plan.places[level]["diagonal"], size)
     smallest = coarsen(apart, passing, 0)

@@ -27,7 +27,6 @@ from solvers.precondition.multigrid.hierarchy import (
     factor,
     fill_interpolation,
     fill_operator,
-    fill_voids,
     operator_stencil,
 )
 from solvers.precondition.multigrid.layout import Offset, descend, forward
@@ -158,7 +157,7 @@ class Multigrid:
             smoother = stencil.strong_axes() or "point"
         shapes = _shapes(stencil)
         chosen = self._plan(stencil, [smoother] * (len(shapes) - 1))
-        arena = empty_arena(chosen, whole=self.precision == np.float64)
+        arena = empty_arena(chosen, self.precision)
         scale = stencil.scale
         fill_operator(chosen, arena, 0, stencil.diagonal, stencil.links, scale)
         for level in range(len(shapes) - 1):
@@ -230,7 +229,7 @@ class Multigrid:
                 f"got {len(names)}"
             )
         chosen = self._plan(stencils[0], names)
-        arena = empty_arena(chosen, whole=self.precision == np.float64)
+        arena = empty_arena(chosen, self.precision)
         for level, stencil in enumerate(stencils):
             fill_operator(chosen, arena, level, stencil.diagonal, stencil.links, stencils[0].scale)
         for level, matrix in enumerate(interpolations):
@@ -259,12 +258,11 @@ class Multigrid:
         return plan(stencil.shape, stencil.periodic, links, tuple(precise), self.cycle, self.presweeps, self.postsweeps)
 
     def _finish(self, operator: StencilOperator, stencil: SymmetricStencil, chosen: Plan, arena: np.ndarray) -> Self:
-        fill_voids(chosen, arena)
         for level in range(len(chosen.layouts) - 1):
             factor(chosen, arena, level)
         inverse, smallest = coarsest_inverse(chosen, arena)
         self._z: np.ndarray | None = None
-        self._hierarchy = Hierarchy.of(chosen, arena, inverse, stencil.scale, self.precision)
+        self._hierarchy = Hierarchy.of(chosen, arena, inverse, stencil.scale, self.precision, self._hierarchy)
         self._finest = operator
         self.shape, self.dtype = operator.shape, operator.dtype
         self.symmetric = self.presweeps == self.postsweeps

@@ -17,7 +17,7 @@ from solvers.precondition.multigrid.colours import RED_BLACK, SEAM, Colour, Smoo
 from solvers.precondition.multigrid.layout import BELOW, LevelLayout, Offset, descend, forward, neighbours
 
 EVERYWHERE = 0  # row of the colour table: all points
-_SLAB_POINTS = 4096
+_SLAB_POINTS = 2048
 _PHASE_COLUMNS = 10  # kind, colour, delay; for lines pivots, link, stride, length, first row, rows, closure
 
 

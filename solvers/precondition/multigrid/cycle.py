@@ -3,9 +3,14 @@ r"""The compiled cycle: one call for all levels, in any number of dimensions.
 The unit of work is one row of the last axis, even or odd points, in one colour: a few contiguous segments that are
 multiplied and added. What a cycle does is written in tables (see `schedule`): a list of *steps* (go down, solve the
 coarsest system, go up), each a list of *phases* (relax a colour, form a residual, restrict, ...) that runs over the
-*slabs* of the grid, the indices of its first axis. A phase may follow its predecessor by a slab or so instead of
+*slabs* of the grid, some indices of its first axis each. A phase may follow its predecessor by a slab instead of
 waiting for the whole grid; the arrays then pass through the cache once for all phases, which is what the time of the
 finest level is made of.
+
+Positions are turned into unsigned integers before the inner loops: signed ones could be negative, which numba would
+check for every access, and the loops would not become vector instructions. No array is sliced there, for a similar
+reason: slices are counted references. All compiled functions of the cycle are in this one file, because numba's cache
+notices changes of a file only for the functions that are in it.
 """
 
 import numpy as np
@@ -21,7 +26,6 @@ from numba import njit
     CORRECTION,
     SPLIT_SIZE,
     HALF_WIDTH,
-    NATURAL_WIDTH,
     EVENS,
     ODDS,
     PLAIN_EVENS,
@@ -42,7 +46,7 @@ from numba import njit
     FIRST_NATURAL_GHOST,
     NATURAL_GHOST_COUNT,
     COLUMNS,
-) = range(29)
+) = range(28)
 
 # Columns of the row table.
 ROW_SPLIT, ROW_PARITY, ROW_CLASS, ROW_NATURAL, ROW_CELL, ROW_PARENT, ROW_ODD_EXISTS, ROW_COLUMNS = range(8)

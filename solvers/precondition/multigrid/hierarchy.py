@@ -66,17 +66,21 @@ class Hierarchy:
             self.arena, workspace, t["levels"], t["steps"], t["phases"], tables, self.inverse, positions
         )  # fmt: skip
 
-    def apply(self, r: np.ndarray, z: np.ndarray) -> float:
-        """z, of the cycle's precision, becomes the cycle on ``A z = r`` from zero; returns r'z.
+    def apply(self, r: np.ndarray, z: np.ndarray) -> tuple[float, float]:
+        """The cycle on ``A z = r`` from zero: returns a factor by which z is still to be multiplied, and r'z.
 
-        Both are flat fields of the finest grid in C order.
+        Both are flat fields of the finest grid in C order, r in double precision, z in that of the cycle. The factor is
+        1 unless single precision could not hold the result.
         """
+        scale_in = _normalising(r)
+        scale_out = self.scale / scale_in
+        inside = scale_out if 1e-15 < scale_out < 1e15 else 1.0
         if len(self.plan.layouts) == 1:
-            np.copyto(z, self.inverse @ (r * self.scale), casting="same_kind")
-            return float(np.dot(r, z))
-        factor = 1.0 if self.arena.dtype == r.dtype else _normalising(r)
-        product: Any = c.run_cycle(*self._arguments, r, z, factor, self.scale / factor)
-        return float(product * self.scale / factor / factor)
+            np.copyto(z, self.inverse @ (scale_in * r) * inside, casting="same_kind")
+            product = float(np.dot(r, z)) * scale_in / inside
+        else:
+            product = float(c.run_cycle(*self._arguments, r, z, scale_in, inside))
+        return scale_out / inside, product / scale_in * scale_out
 
     def interpolation(self, level: int) -> sp.csr_array:
         """Interpolation from level + 1 to level as a sparse matrix."""

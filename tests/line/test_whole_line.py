@@ -26,7 +26,7 @@ def southwell(room: str, command: str, *words: str, cwd: Path) -> str:
 def place(tmp_path_factory):
     """A dataset of 16x16 Darcy samples, a finer one of the same problem, and a trained operator."""
     place = tmp_path_factory.mktemp("line")
-    counts = ["samples.train=64", "samples.validation=16", "samples.test=16", "seed=5"]
+    counts = ["samples.train=64", "samples.validation=16", "samples.test=16", "seed=5", "executor=serial"]
     southwell("datagen", "generate", "pde.grid=16", *counts, "out=data/coarse", cwd=place)
     southwell("datagen", "generate", "pde.grid=32", *counts, "samples.train=8", "out=data/fine", cwd=place)
     train = ["dataset.path=data/coarse", *MODEL, "trainer.epochs=30", "optimizer.lr=1e-2", "out=runs/tfno"]
@@ -81,6 +81,7 @@ def test_a_dataset_of_other_axes_is_refused_by_the_checkpoint(place):
         "samples.train=2",
         "samples.validation=1",
         "samples.test=1",
+        "executor=serial",
         "out=data/cube",
     ]
     southwell("datagen", "generate", *words, cwd=place)

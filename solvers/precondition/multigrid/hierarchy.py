@@ -71,14 +71,9 @@ class Hierarchy:
         return cls(plan, arena, inverse.astype(dtype), scale)
 
     def __post_init__(self) -> None:
-        widest = max(2 * layout.half_width for layout in self.plan.layouts)
-        workspace = np.zeros(max(widest, self.inverse.shape[0]), dtype=self.arena.dtype)
-        t = self.plan.tables
-        tables = tuple(t[name] for name in ("rows", "pairs", "colours", "transfers", "terms", "ghosts", "line_rows"))
-        positions = self.plan.coarsest_positions
-        self._arguments = (
-            self.arena, workspace, t["levels"], t["steps"], t["phases"], tables, self.inverse, positions
-        )  # fmt: skip
+        names = ("levels", "steps", "phases", "rows", "products", "colours", "transfers", "ghosts", "line_rows")
+        tables = (self.plan.tables[name] for name in names)
+        self._arguments = (self.arena, *tables, self.inverse, self.plan.coarsest_positions)
 
     def apply(self, r: np.ndarray, z: np.ndarray) -> tuple[float, float]:
         """The cycle on ``A z = r`` from zero: returns a factor by which z is still to be multiplied, and r'z.
@@ -238,7 +233,7 @@ def fill_operator_ghosts(plan: Plan, arena: np.ndarray, level: int) -> None:
     layout, places = plan.layouts[level], plan.places[level]
     if any(layout.periodic):
         for field in range(len(layout.links) + 1):
-            c.copy_ghosts(arena, places["diagonal"] + field * layout.split_size, layout.split_copies)
+            c.copy_ghosts(arena, places["diagonal"] + field * layout.split_size, layout.split_copies, 0, len(layout.split_copies))
 
 
 def coarsen(plan: Plan, arena: np.ndarray, level: int) -> float:

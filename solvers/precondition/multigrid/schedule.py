@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice, product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from solvers.precondition.multigrid import cycle as c
 from solvers.precondition.multigrid.colours import RED_BLACK, SEAM, Colour, Smoother, colours_of
 from solvers.precondition.multigrid.layout import BELOW, LevelLayout, Offset, descend, forward, neighbours
+from solvers.precondition.multigrid.rows import LANES
 
 EVERYWHERE = 0  # row of the colour table: all points
 _SLAB_POINTS = 2048
@@ -97,6 +98,8 @@ class Plan:
             if number + 1 < len(self.layouts):
                 for name in ("iterate", "right side", "residual"):
                     take(number, name, layout.split_size)
+        widest = max(2 * layout.half_width for layout in self.layouts)
+        take(0, "buffer", max(widest, self.layouts[-1].points) + LANES)
         return places, ends, coefficients, end
 
     @property
@@ -147,15 +150,14 @@ class Plan:
     # -- Tables -----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def tables(self) -> dict[str, np.ndarray]:
-        """The integer tables of `cycle.run_cycle`, by the names of its arguments."""
+    def tables(self) -> dict[str, Any]:
+        """The integer tables of `cycle.run_cycle`, by the names of its arguments; `line_rows` is None without lines."""
         depth, dimensions = len(self.layouts), len(self.shape)
         levels = np.zeros((depth, c.COLUMNS), dtype=np.int64)
         rows: list[np.ndarray] = []
-        pairs: list[tuple[int, ...]] = []
+        products: list[tuple[int, int]] = []
         colours: list[tuple[int, ...]] = [(7,) * 3 ** (dimensions - 1)]
         transfers: list[tuple[int, int, int]] = []
-        terms: list[tuple[int, int]] = []
         ghosts: list[np.ndarray] = []
         line_rows: list[np.ndarray] = []
         phases: list[tuple[int, ...]] = []
@@ -166,14 +168,15 @@ class Plan:
             level[c.RIGHT_SIDE] = places.get("right side", 0)
             level[c.RESIDUAL] = places.get("residual", 0)
             level[c.CORRECTION] = places.get("correction", 0)
+            level[c.BUFFER] = self.places[0]["buffer"]
             level[c.DIAGONAL], level[c.LINKS] = places["diagonal"], places["links"]
             level[c.SPLIT_SIZE], level[c.HALF_WIDTH] = layout.split_size, layout.half_width
             level[c.EVENS], level[c.ODDS] = (layout.shape[-1] + 1) // 2, layout.shape[-1] // 2
             level[c.PLAIN_EVENS] = level[c.EVENS] - layout.seams[-1]
             level[c.FIRST_ROW], level[c.ROW_COUNT] = sum(map(len, rows)), len(layout.row_indices)
             rows.append(self._rows(number))
-            level[c.FIRST_PAIR], level[c.PAIR_COUNT] = len(pairs), len(layout.links)
-            pairs += self._pairs(layout)
+            level[c.FIRST_PRODUCT], level[c.PRODUCT_COUNT] = len(products), 1 + 2 * len(layout.links)
+            products += self._products(number)
             level[c.FIRST_GHOST], level[c.GHOST_COUNT] = sum(map(len, ghosts)), len(layout.split_copies)
             ghosts.append(layout.split_copies)
             level[c.FIRST_NATURAL_GHOST] = sum(map(len, ghosts))
@@ -197,7 +200,7 @@ class Plan:
             exact = not (self.smoothers[number] == RED_BLACK and any(layout.seams))
             relaxed = own[-1].active if exact else (0,) * len(own[-1].active)
             level[c.FIRST_TRANSFER] = len(transfers)
-            self._add_transfers(number, relaxed, transfers, terms)
+            self._add_transfers(number, relaxed, transfers, products)
             first_colour = len(colours)
             colours += [colour.active for colour in own]
             colours.append(tuple(7 & ~active for active in relaxed))
@@ -211,12 +214,11 @@ class Plan:
             "steps": np.array(list(self._steps(programs)), dtype=np.int64).reshape(-1, 3),
             "phases": np.array(phases, dtype=np.int64).reshape(-1, _PHASE_COLUMNS),
             "rows": np.concatenate(rows),
-            "pairs": np.array(pairs, dtype=np.int64).reshape(-1, 4),
+            "products": np.array(products, dtype=np.int64).reshape(-1, 2),
             "colours": np.array(colours, dtype=np.int64),
             "transfers": np.array(transfers, dtype=np.int64).reshape(-1, 3),
-            "terms": np.array(terms, dtype=np.int64).reshape(-1, 2),
             "ghosts": np.concatenate(ghosts),
-            "line_rows": np.concatenate([*line_rows, np.zeros(0, dtype=np.int64)]),
+            "line_rows": np.concatenate(line_rows) if line_rows else None,
         }
 
     def _rows(self, number: int) -> np.ndarray:
@@ -252,38 +254,50 @@ class Plan:
         table[:, c.ROW_ODD_EXISTS] = (2 * index + 1 < np.array(finer.shape[:-1], dtype=np.int64)) @ bits
         return table
 
-    def _pairs(self, layout: LevelLayout) -> Iterator[tuple[int, ...]]:
-        """For each link the positions of both neighbours: of even points, then of odd ones."""
-        for offset in layout.links:
-            shifts = []
-            for odd in (0, 1):
+    def _products(self, number: int) -> Iterator[tuple[int, int]]:
+        """Where coefficients and iterates lie whose products make up a row of A x, relative to the row's own places.
+
+        First of even points, then of odd ones: the diagonal, then both neighbours along each link.
+        """
+        layout, places = self.layouts[number], self.places[number]
+        iterate = places.get("iterate", 0)
+        for odd in (0, 1):
+            yield places["diagonal"], iterate
+            for index, offset in enumerate(layout.links):
                 point = (0,) * (layout.dimensions - 1) + (odd,)
-                for sign in (1, -1):
-                    neighbour = tuple(i + sign * step for i, step in zip(point, offset, strict=True))
-                    shifts.append(layout.split_position(neighbour) - layout.split_position(point))
-            yield tuple(shifts)
+                ahead, behind = (
+                    layout.split_position([i + sign * step for i, step in zip(point, offset, strict=True)])
+                    - layout.split_position(point)
+                    for sign in (1, -1)
+                )
+                link = places["links"] + index * layout.split_size
+                yield link, iterate + ahead
+                yield link + behind, iterate + behind
 
     def _add_transfers(
         self,
         number: int,
         relaxed: Sequence[int],
         transfers: list[tuple[int, int, int]],
-        terms: list[tuple[int, int]],
+        products: list[tuple[int, int]],
     ) -> None:
         """Restriction, then interpolation to each kind of point: what is multiplied, and where it lies."""
         layout, coarser, dimensions = self.layouts[number], self.layouts[number + 1], len(self.shape)
+        residual, correction = self.places[number]["residual"], self.places[number + 1]["correction"]
 
         def has_residual(offset: Offset) -> bool:
             row = sum((step % 2) * 3**axis for axis, step in enumerate(offset[:-1]))
             return not (relaxed[row] >> offset[-1] % 2) & 1
 
-        first = len(terms)
+        first = len(products)
         zero = (0,) * dimensions
-        terms += [(self.weight_place(number, u) + 1, layout.split_position(u)) for u in self.weights if has_residual(u)]
-        transfers.append((first, len(terms), int(has_residual(zero))))
+        for u in self.weights:
+            if has_residual(u):
+                products.append((self.weight_place(number, u) + 1, residual + layout.split_position(u)))
+        transfers.append((first, len(products), int(has_residual(zero))))
         for bits in range(2 ** (dimensions - 1)):
             for odd in (0, 1):
-                first = len(terms)
+                first = len(products)
                 between = [axis for axis in range(dimensions - 1) if (bits >> axis) & 1] + [dimensions - 1] * odd
                 for corner in product((0, 1), repeat=len(between)):
                     # From coarse point I + corner the fine point lies at +1 or -1.
@@ -292,8 +306,8 @@ class Plan:
                         offset[axis], coarse[axis] = 1 - 2 * side, side
                     if between:
                         position = coarser.natural_position(coarse)
-                        terms.append((self.weight_place(number, tuple(offset)) + position, position))
-                transfers.append((first, len(terms), 0))
+                        products.append((self.weight_place(number, tuple(offset)) + position, correction + position))
+                transfers.append((first, len(products), 0))
 
     def _programs(
         self,

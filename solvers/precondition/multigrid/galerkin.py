@@ -31,6 +31,7 @@ from numba import njit
 
 from solvers.precondition.multigrid import cycle as c
 from solvers.precondition.multigrid.layout import Offset, forward, neighbours
+from solvers.precondition.multigrid.rows import LANES, add_products
 from solvers.precondition.multigrid.schedule import Plan
 
 # Row sums below this, relative to the diagonal, are rounding of a sum that is zero.
@@ -39,66 +40,30 @@ _NO_ROW_SUM = 1e-13
 _NO_PIVOT = 1e-10
 
 _compiled = njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-
-
+_inner = njit(nogil=True, fastmath={"contract"}, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _U = np.uint64
 
-
-@_compiled
-def _copy(acc, n, arena, a):  # type: ignore[no-untyped-def]
-    a = _U(a)
-    for k in range(_U(n)):
-        acc[k] = arena[a + k]
+# Rows of the workspace: ones, a sum, what to divide by, then lumped coefficients or partial products.
+_ONES, _TOTAL, _DIVISOR, _PARTS = range(4)
 
 
-@_compiled
-def _put_product(arena, out, n, a, b):  # type: ignore[no-untyped-def]
-    out = _U(out)
-    for k in range(_U(n)):
-        arena[out + k] = a[k] * b[k]
+def workspace_size(plan: Plan) -> int:
+    """Numbers that the set-up needs at the end of the arena: three rows, and one for each neighbour."""
+    return (_PARTS + 3 ** len(plan.shape)) * _row_length(plan, 0)
 
 
-@_compiled
-def _put_every_other(arena, out, n, acc, start):  # type: ignore[no-untyped-def]
-    out, start = _U(out), _U(start)
-    for k in range(_U(n)):
-        arena[out + k] = acc[start + k + k]
+def _row_length(plan: Plan, number: int) -> int:
+    """Of a row of the workspace while level `number` is coarsened."""
+    return (plan.layouts[number].shape[-1] + 1) // 2 + LANES
 
 
-@_compiled
-def _add(acc, n, arena, a):  # type: ignore[no-untyped-def]
-    a = _U(a)
-    for k in range(_U(n)):
-        acc[k] += arena[a + k]
+@_inner
+def _lump_near_boundary(arena, at, row_sum, lumps, sums, lump_sides, sides, side_terms, factor, parts, length):  # type: ignore[no-untyped-def]
+    """Lump the coefficients of a point that has a row sum, if it lacks the links of just one lumped side.
 
-
-@_compiled
-def _add_product(acc, n, arena, a, b):  # type: ignore[no-untyped-def]
-    a, b = _U(a), _U(b)
-    for k in range(_U(n)):
-        acc[k] += arena[a + k] * arena[b + k]
-
-
-@_compiled
-def _add_two_products(acc, n, arena, a, b, c, d):  # type: ignore[no-untyped-def]
-    a, b, c, d = _U(a), _U(b), _U(c), _U(d)
-    for k in range(_U(n)):
-        acc[k] += arena[a + k] * arena[b + k] + arena[c + k] * arena[d + k]
-
-
-@_compiled
-def _add_weighted(acc, n, arena, a, buffer):  # type: ignore[no-untyped-def]
-    a = _U(a)
-    for k in range(_U(n)):
-        acc[k] += arena[a + k] * buffer[k]
-
-
-@_compiled
-def _lump_near_boundary(arena, at, row_sum, lumps, lump_terms, sides, side_terms, factor, found):  # type: ignore[no-untyped-def]
-    """Lumped coefficients of one point that has a row sum; False if it does not lack the links of just one lumped side.
-
-    ``at``: position of the point's row plus its place in it. ``sides``: per axis and side the terms of all links to
-    that side, and whether the axis is an odd one.
+    ``at``: position of the point's row plus its place in it; ``parts``: position of its first lumped coefficient, the
+    next ones `length` further each. ``sides``: per axis and side the terms of all links to that side, and whether the
+    axis is an odd one.
     """
     missing, far = 0, -1
     for s in range(sides.shape[0]):
@@ -110,27 +75,30 @@ def _lump_near_boundary(arena, at, row_sum, lumps, lump_terms, sides, side_terms
             missing += 1
             far = -1 if sides[s, 2] else s ^ 1
     if missing != 1 or far < 0:
-        return False
+        return
     total = 0.0
     for t in range(sides[far, 0], sides[far, 1]):
         total += arena[at + side_terms[t]]
     if not total < 0:
-        return False
+        return
     factor[far] = 1 - row_sum / total
-    for q in range(lumps.shape[0]):
-        found[q] = 0.0
+    for q in range(lumps.shape[0] - 1, -1, -1):
+        lump = 0.0
         for t in range(lumps[q, 0], lumps[q, 1]):
-            a = arena[at + lump_terms[t, 0]]
-            for column in range(1, lump_terms.shape[1]):
-                if lump_terms[t, column] >= 0:
-                    a *= factor[lump_terms[t, column]]
-            found[q] += a
-    return found[0] > 0
+            a = arena[at + sums[t, 0]]
+            for column in range(lump_sides.shape[1]):
+                if lump_sides[t, column] >= 0:
+                    a *= factor[lump_sides[t, column]]
+            lump += a
+        if q > 0 or lump > 0:
+            arena[parts + q * length] = lump
 
 
 @_compiled
 def interpolate(  # type: ignore[no-untyped-def]
     arena,
+    workspace,
+    length,
     parents,
     cells,
     odd_exists,
@@ -138,98 +106,94 @@ def interpolate(  # type: ignore[no-untyped-def]
     evens,
     classes,
     lumps,
-    lump_terms,
+    sums,
+    lump_sides,
     corners,
     corner_terms,
     sides,
     side_terms,
 ):
-    """Weights of all fine points of one level, class by class (which axes are odd), few odd axes first."""
-    most = np.max(classes[:, 3] - classes[:, 2])
-    buffers = np.empty((most, evens))
-    total, scale = np.empty(evens), np.empty(evens)
-    factor, found = np.empty(sides.shape[0]), np.empty(most)
+    """Weights of all fine points of one level, class by class (which axes are odd), few odd axes first.
+
+    ``workspace``: position in the arena of rows of `length` numbers.
+    """
+    factor = np.empty(sides.shape[0])
+    total, divisor, parts = workspace + length, workspace + 2 * length, workspace + 3 * length
+    for k in range(length):
+        arena[workspace + k] = 1
     for kind in range(classes.shape[0]):
         parity = classes[kind, 0]
         count = odds if classes[kind, 1] else evens
-        own_lumps = lumps[classes[kind, 2] : classes[kind, 3]]
+        first_lump, last_lump = classes[kind, 2], classes[kind, 3]
+        own_lumps = lumps[first_lump:last_lump]
         own_sides = sides[classes[kind, 6] : classes[kind, 7]]
-        if count == 0:
-            continue
+        # The first lump is the diagonal with what lies across, and the first term of that the diagonal.
+        diagonal = sums[own_lumps[0, 0], 0]
         for r in range(cells.size):
-            if odd_exists[r] & parity != parity:
+            if odd_exists[r] & parity != parity or count == 0:
                 continue
             base, cell = parents[r], cells[r]
-            total[:count] = 0
             for q in range(own_lumps.shape[0]):
-                lump = buffers[q]
-                lump[:count] = 0
-                for t in range(own_lumps[q, 0], own_lumps[q, 1]):
-                    _add(lump, count, arena, base + lump_terms[t, 0])
+                first, last = own_lumps[q, 0], own_lumps[q, 1]
+                add_products(arena, count, parts + q * length, -1, -1, sums, first, last, base, workspace)
+            some = False
+            t, s, a = _U(total), _U(divisor), _U(base + diagonal)
+            for k in range(_U(count)):
+                arena[t + k] = 0
+            for q in range(own_lumps.shape[0]):
+                p = _U(parts + q * length)
+                for k in range(_U(count)):
+                    arena[t + k] += arena[p + k]
+            for k in range(_U(count)):
+                some |= abs(arena[t + k]) > _NO_ROW_SUM * arena[a + k]
+            if some:
                 for k in range(count):
-                    total[k] += lump[k]
-            _copy(scale, count, arena, base + lump_terms[own_lumps[0, 0], 0])
-            lump = buffers[0]
-            for k in range(count):
-                if abs(total[k]) > _NO_ROW_SUM * scale[k] and _lump_near_boundary(
-                    arena, base + k, total[k], own_lumps, lump_terms, own_sides, side_terms, factor, found
-                ):
-                    for q in range(own_lumps.shape[0]):
-                        buffers[q, k] = found[q]
-            # Positive links can cancel the sum; the diagonal alone is then the safe scale.
-            for k in range(count):
-                safe = lump[k] if lump[k] > _NO_ROW_SUM * scale[k] else scale[k]
-                scale[k] = -1.0 / safe if safe != 0 else 0.0
+                    row_sum = arena[total + k]
+                    if abs(row_sum) > _NO_ROW_SUM * arena[base + diagonal + k]:
+                        _lump_near_boundary(
+                            arena, base + k, row_sum, own_lumps, sums, lump_sides, own_sides, side_terms, factor,
+                            parts + k, length,
+                        )  # fmt: skip
+            # Positive links can cancel the sum; the diagonal alone is then the safe scale. Where there is none, at
+            # points that do not exist, weights are zero.
+            p = _U(parts)
+            for k in range(_U(count)):
+                safe = arena[p + k] if arena[p + k] > _NO_ROW_SUM * arena[a + k] else arena[a + k]
+                arena[s + k] = -safe if safe != 0 else np.inf
             for w in range(classes[kind, 4], classes[kind, 5]):
-                total[:count] = 0
-                for t in range(corners[w, 1], corners[w, 2]):
-                    lump = buffers[corner_terms[t, 0]]
-                    if corner_terms[t, 1] < 0:
-                        for k in range(count):
-                            total[k] += lump[k]
-                    else:
-                        _add_weighted(total, count, arena, cell + corner_terms[t, 1], lump)
-                _put_product(arena, cell + corners[w, 0], count, total, scale)
+                straight = parts + corners[w, 3] * length if corners[w, 3] >= 0 else -1
+                first, last = corners[w, 1], corners[w, 2]
+                out = cell + corners[w, 0]
+                add_products(arena, count, out, straight, divisor, corner_terms, first, last, cell, parts)
 
 
 @_compiled
-def galerkin(arena, parents, cells, rows, count, half, entries, groups, products):  # type: ignore[no-untyped-def]
+def galerkin(arena, workspace, length, parents, cells, rows, count, half, entries, groups, products, last_products):  # type: ignore[no-untyped-def]
     """The coarse operator P'AP of one level; returns its smallest diagonal entry.
 
     Coarse points that serve no fine one have empty rows, which are not counted.
     """
-    buffer, acc = np.empty(count), np.empty(count)
     smallest = np.inf
-    evens, odds = (count + 1) // 2, count // 2
+    total, parts = workspace + length, workspace + 3 * length
     for r in range(cells.size):
-        base, cell, to = parents[r], cells[r], rows[r]
+        base, cell = parents[r], cells[r]
         for e in range(entries.shape[0]):
-            acc[:] = 0
             for g in range(entries[e, 1], entries[e, 2]):
-                weight = groups[g, 0]
-                part = acc
-                if weight >= 0:
-                    part = buffer
-                    part[:] = 0
-                t, last = groups[g, 1], groups[g, 2]
-                if products[t, 1] < 0:
-                    _add(part, count, arena, base + products[t, 0])
-                    t += 1
-                while t + 1 < last:
-                    a, p, b, q = products[t, 0], products[t, 1], products[t + 1, 0], products[t + 1, 1]
-                    _add_two_products(part, count, arena, base + a, cell + p, base + b, cell + q)
-                    t += 2
-                if t < last:
-                    _add_product(part, count, arena, base + products[t, 0], cell + products[t, 1])
-                if weight >= 0:
-                    _add_weighted(acc, count, arena, cell + weight, buffer)
+                part, first, last = parts + (g - entries[e, 1]) * length, groups[g, 1], groups[g, 2]
+                own = base + groups[g, 0] if groups[g, 0] >= 0 else -1
+                add_products(arena, count, part, own, -1, products, first, last, base, cell)
+            # The first group is that of the coarse point itself, whose weight is one.
+            first, last = entries[e, 3], entries[e, 4]
+            add_products(arena, count, total, parts, -1, last_products, first, last, cell, parts)
+            out = entries[e, 0] + rows[r] + 1
+            for odd in range(2):
+                to, origin = _U(out + odd * half), _U(total + odd)
+                for k in range(_U((count + 1 - odd) // 2)):
+                    arena[to + k] = arena[origin + k + k]
             if e == 0:
                 for k in range(count):
-                    if acc[k] != 0:
-                        smallest = min(smallest, acc[k])
-            out = entries[e, 0] + to + 1
-            _put_every_other(arena, out, evens, acc, 0)
-            _put_every_other(arena, out + half, odds, acc, 1)
+                    if arena[total + k] != 0:
+                        smallest = min(smallest, arena[total + k])
     return smallest
 
 
@@ -352,7 +316,7 @@ def _galerkin_terms(
                 v = tuple(i + step - 2 * big for i, step, big in zip(u, o, coarse, strict=True))
                 if max(map(abs, v)) <= 1:
                     pairs.append((o, v))
-            if pairs:
+            if pairs or u == zero:
                 groups.append((u, pairs))
         found.append((coarse, groups))
     return found
@@ -367,6 +331,8 @@ class SetupTables:
     parents, cells, rows, odd_exists : ndarray, shape (coarse rows,)
         Positions of the row of ``2 I`` in fine split fields, of that of I in coarse natural and split ones, and bits
         for the outer axes along which there is a point ``2 I + 1``.
+    length : int
+        Of the rows of the workspace.
     interpolation, galerkin
         Tables, in the order of the arguments of the two kernels.
     """
@@ -375,6 +341,7 @@ class SetupTables:
     cells: np.ndarray
     rows: np.ndarray
     odd_exists: np.ndarray
+    length: int
     interpolation: tuple[np.ndarray, ...]
     galerkin: tuple[np.ndarray, ...]
 
@@ -388,20 +355,21 @@ def setup_tables(plan: Plan, number: int) -> SetupTables:
     # Columns by value, not by name inside the kernels: numba does not see when a name of another file changes.
     parents, cells, odd_exists = (targets[:, k].copy() for k in (c.ROW_PARENT, c.ROW_NATURAL, c.ROW_ODD_EXISTS))
     rows = coarse.padded_row * 2 * coarse.half_width
-    return SetupTables(
-        parents, cells, rows, odd_exists, _interpolation_tables(plan, number), _galerkin_tables(plan, number)
-    )
+    length = _row_length(plan, number)
+    interpolation, products = _interpolation_tables(plan, number, length), _galerkin_tables(plan, number, length)
+    return SetupTables(parents, cells, rows, odd_exists, length, interpolation, products)
 
 
 def _table(rows: list[tuple[int, ...]], columns: int) -> np.ndarray:
     return np.array(rows, dtype=np.int64).reshape(-1, columns)
 
 
-def _interpolation_tables(plan: Plan, number: int) -> tuple[np.ndarray, ...]:
+def _interpolation_tables(plan: Plan, number: int, length: int) -> tuple[np.ndarray, ...]:
     coarser, stencil, dimensions = plan.layouts[number + 1], plan.stencil(number), len(plan.shape)
     classes: list[tuple[int, ...]] = []
     lumps: list[tuple[int, ...]] = []
-    lump_terms: list[tuple[int, ...]] = []
+    sums: list[tuple[int, int]] = []
+    lump_sides: list[tuple[int, ...]] = []
     corners: list[tuple[int, ...]] = []
     corner_terms: list[tuple[int, ...]] = []
     sides: list[tuple[int, ...]] = []
@@ -417,29 +385,29 @@ def _interpolation_tables(plan: Plan, number: int) -> tuple[np.ndarray, ...]:
         directions.sort(key=lambda q: any(q))  # the centre first
         first_lump, first_corner, first_side = len(lumps), len(corners), len(sides)
         for q in directions:
-            first = len(lump_terms)
+            first = len(sums)
             members = [o for o in stencil if all(o[axis] == q[axis] for axis in odd)]
             members.sort(key=lambda o: any(o))  # the diagonal first
-            # With each term the sides (2 axis + side) of the lumped axes to which it leads.
-            lump_terms += [
-                (
-                    plan.coefficient_place(number, point, o),
-                    *(-1 if axis in odd or not o[axis] else 2 * axis + (o[axis] > 0) for axis in range(dimensions)),
+            for o in members:
+                sums.append((plan.coefficient_place(number, point, o), 0))
+                # The sides (2 axis + side) of the lumped axes to which it leads.
+                lump_sides.append(
+                    tuple(-1 if axis in odd or not o[axis] else 2 * axis + (o[axis] > 0) for axis in range(dimensions))
                 )
-                for o in members
-            ]
-            lumps.append((first, len(lump_terms)))
+            lumps.append((first, len(sums)))
         for corner in product(*[(-1, 1) if i else (0,) for i in point]):
             coarse = tuple((step + 1) // 2 if i else 0 for step, i in zip(corner, point, strict=True))
             position = coarser.natural_position(coarse)
-            first = len(corner_terms)
+            first, straight = len(corner_terms), -1
             for index, q in enumerate(directions):
                 if any(q) and all(step in (0, end) for step, end in zip(q, corner, strict=True)):
                     rest = tuple(step - end for step, end in zip(q, corner, strict=True))
-                    known = plan.weight_place(number, rest) + position if rest != zero else -1
-                    corner_terms.append((index, known))
+                    if rest == zero:
+                        straight = index
+                    else:
+                        corner_terms.append((plan.weight_place(number, rest) + position, index * length))
             opposite = tuple(-step for step in corner)
-            corners.append((plan.weight_place(number, opposite) + position, first, len(corner_terms)))
+            corners.append((plan.weight_place(number, opposite) + position, first, len(corner_terms), straight))
         for axis in range(dimensions):
             for side in (-1, 1):
                 first = len(side_terms)
@@ -451,15 +419,16 @@ def _interpolation_tables(plan: Plan, number: int) -> tuple[np.ndarray, ...]:
     return (
         _table(classes, 8),
         _table(lumps, 2),
-        _table(lump_terms, 1 + dimensions),
-        _table(corners, 3),
+        _table(sums, 2),
+        _table(lump_sides, dimensions),
+        _table(corners, 4),
         _table(corner_terms, 2),
         _table(sides, 3),
         np.array(side_terms, dtype=np.int64),
     )
 
 
-def _galerkin_tables(plan: Plan, number: int) -> tuple[np.ndarray, ...]:
+def _galerkin_tables(plan: Plan, number: int, length: int) -> tuple[np.ndarray, ...]:
     coarser = plan.layouts[number + 1]
     places = plan.places[number + 1]
     zero = (0,) * len(plan.shape)
@@ -470,15 +439,21 @@ def _galerkin_tables(plan: Plan, number: int) -> tuple[np.ndarray, ...]:
     entries: list[tuple[int, ...]] = []
     groups: list[tuple[int, ...]] = []
     products: list[tuple[int, ...]] = []
+    last_products: list[tuple[int, ...]] = []
     for index, (coarse, terms) in enumerate(_galerkin_terms(tuple(plan.stencil(number)))):
         position = coarser.natural_position(coarse)
-        first_group = len(groups)
-        for u, pairs in terms:
-            first = len(products)
-            # At most one product has P = 1 for a factor: the kernel looks for it first.
-            for o, v in sorted(pairs, key=lambda pair: any(pair[1])):
-                products.append((coefficient[u, o], weight[v] + position if v != zero else -1))
-            groups.append((weight[u] + 1 if u != zero else -1, first, len(products)))
+        first_group, first_last = len(groups), len(last_products)
+        # The coarse point itself first; its group is there for every entry, if need be without a product.
+        for number_of, (u, pairs) in enumerate(sorted(terms, key=lambda group: any(group[0]))):
+            first, own = len(products), -1
+            for o, v in pairs:
+                if v == zero:
+                    own = coefficient[u, o]  # at most one product has P = 1 for a factor
+                else:
+                    products.append((coefficient[u, o], weight[v] + position))
+            groups.append((own, first, len(products)))
+            if number_of:
+                last_products.append((weight[u] + 1, number_of * length))
         start = places["diagonal"] if index == 0 else places["links"] + (index - 1) * coarser.split_size
-        entries.append((start, first_group, len(groups)))
-    return _table(entries, 3), _table(groups, 3), _table(products, 2)
+        entries.append((start, first_group, len(groups), first_last, len(last_products)))
+    return _table(entries, 5), _table(groups, 3), _table(products, 2), _table(last_products, 2)

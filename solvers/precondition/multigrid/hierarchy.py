@@ -17,6 +17,7 @@ from solvers.precondition.multigrid.galerkin import (
     interpolate,
     invert,
     setup_tables,
+    workspace_size,
 )
 from solvers.precondition.multigrid.layout import BELOW, Offset
 from solvers.precondition.multigrid.schedule import Plan
@@ -65,7 +66,7 @@ class Hierarchy:
         if dtype != np.float64:
             fits = before is not None and before.plan is plan and before.arena.dtype == dtype
             single = before.arena if before is not None and fits else np.zeros(plan.arena_size, dtype=dtype)
-            single[: plan.coefficient_size] = arena
+            single[: plan.coefficient_size] = arena[: plan.coefficient_size]
             arena = single
         fill_voids(plan, arena)
         return cls(plan, arena, inverse.astype(dtype), scale)
@@ -192,11 +193,11 @@ def empty_arena(plan: Plan, dtype: np.dtype) -> np.ndarray:
     not overwrite stays zero. Fresh memory would be handed out page by page, which takes as long as to work on it.
     """
     if dtype == np.float64:
-        return np.zeros(plan.arena_size)
+        return np.zeros(plan.arena_size + workspace_size(plan))
     kept = getattr(_scratch, "last", None)
     if kept is not None and kept[0] is plan:
         return np.asarray(kept[1])
-    arena = np.zeros(plan.coefficient_size)
+    arena = np.zeros(plan.coefficient_size + workspace_size(plan))
     _scratch.last = (plan, arena) if arena.nbytes <= _KEPT else None
     return arena
 
@@ -249,7 +250,8 @@ def coarsen(plan: Plan, arena: np.ndarray, level: int) -> float:
         between = [int(parity).bit_count() + int(odd) for parity, odd in classes[:, :2]]
         batches = [classes[np.array(between) == count] for count in range(1, fine.dimensions + 1)]
     for batch in batches:
-        interpolate(arena, tables.parents, tables.cells, tables.odd_exists, odds, evens, batch, *others)
+        rows = (tables.parents, tables.cells, tables.odd_exists)
+        interpolate(arena, arena.size - workspace_size(plan), tables.length, *rows, odds, evens, batch, *others)
         fill_weight_ghosts(plan, arena, level)
     return galerkin_operator(plan, arena, level)
 
@@ -258,7 +260,7 @@ def _coarsen_and_fold(plan: Plan, arena: np.ndarray, level: int) -> float:
     """The same at a seam: first with its two even points apart, then with them as one."""
     fine = plan.layouts[level]
     apart = make_plan(fine.shape, fine.periodic, fine.links, (COLOURS,), "V", 1, 1, False)
-    passing = np.zeros(apart.coefficient_size)
+    passing = np.zeros(apart.coefficient_size + workspace_size(apart))
     size = fine.split_size * (1 + len(fine.links))
     passing[:size] = _field(arena, plan.places[level]["diagonal"], size)
     smallest = coarsen(apart, passing, 0)
@@ -306,7 +308,10 @@ def galerkin_operator(plan: Plan, arena: np.ndarray, level: int) -> float:
     """The operator of level + 1 from that of `level` and its weights; returns its smallest diagonal entry."""
     coarse, tables = plan.layouts[level + 1], setup_tables(plan, level)
     rows = (tables.parents, tables.cells, tables.rows)
-    smallest = galerkin(arena, *rows, coarse.shape[-1], coarse.half_width, *tables.galerkin)
+    workspace = arena.size - workspace_size(plan)
+    smallest = galerkin(
+        arena, workspace, tables.length, *rows, coarse.shape[-1], coarse.half_width, *tables.galerkin
+    )
     fill_operator_ghosts(plan, arena, level + 1)
     return float(smallest)
 

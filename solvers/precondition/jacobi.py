@@ -64,6 +64,10 @@ class Jacobi:
         """r divided by the diagonal."""
         return self._inverse * r
 
+    def rmatvec(self, r: np.ndarray) -> np.ndarray:
+        """r divided by the conjugate diagonal: the adjoint of `matvec`."""
+        return self._inverse.conj() * r
+
     def __str__(self) -> str:
         if self.shape is None:
             return "Jacobi, not set up"

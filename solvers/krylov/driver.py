@@ -328,7 +328,7 @@ def _solve_column(
         d, status, reason = kernel(
             Correction(
                 system=system,
-                r=r / scale,
+                r=np.divide(r, scale, out=r),
                 norm=left / scale,
                 target=max(target / scale, np.finfo(b.dtype).eps * left / scale),
                 precondition=precondition,

@@ -362,7 +362,7 @@ def _solve_column(
 def _blame_asymmetry(results: list[_Column], system: System) -> list[_Column]:
     """If a method for symmetric matrices failed on one that is not, that is the reason."""
     excused = (Status.CONVERGED, Status.INCONSISTENT, Status.USER_STOP, Status.NONFINITE_INPUT, Status.NONFINITE_OUTPUT)
-    if all(column.status in excused for column in results) or system.symmetric:
+    if all(column.status in excused for column in results) or system.seems_symmetric:
         return results
     sentence = "A is not symmetric (<A x, y> differs from <x, A y>)"
     return [

@@ -168,7 +168,9 @@ class Factorisation:
         if self._Q is not None:
             self._kept = _without_null_space(self._Q)
             matrix = matrix[self._kept][:, self._kept]
-        if isinstance(matrix, np.ndarray):
+        if not matrix.shape[0]:  # the null space is all there is
+            self.kind, self._solve, self._pivots = "nothing to factorise", lambda r, adjoint: r, lambda: np.ones(1)
+        elif isinstance(matrix, np.ndarray):
             self._factorise_dense(matrix)
         else:
             self._factorise_sparse(matrix)

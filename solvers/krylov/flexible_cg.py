@@ -112,7 +112,8 @@ def _iterate(problem: Correction, m: int) -> Outcome:
         doubtful = curvature <= eps * largest_curvature * p_square
         if not curvature > 0.0:
             return best.of(d, norm), *wrong_curvature(p, q, curvature, largest_curvature * p_square)
-        largest_curvature = max(largest_curvature, curvature / p_square)
+        if p_square > 0.0:  # it may underflow where M is tiny
+            largest_curvature = max(largest_curvature, curvature / p_square)
         alpha = p.dtype.type(np.vdot(p, r) / curvature)
         axpy(-alpha, q, r)
         new_norm = euclidean_norm(r)

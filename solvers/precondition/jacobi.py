@@ -54,7 +54,8 @@ class Jacobi:
                 f"A: has {zero.size} zeros on its diagonal, the first in row {zero[0]}, so Jacobi cannot divide by it; "
                 "choose another preconditioner"
             )
-        self._inverse = 1.0 / diagonal
+        with np.errstate(over="ignore"):  # the method finds the infinity
+            self._inverse = 1.0 / diagonal
         self.shape, self.dtype = system.shape, system.dtype
         self.symmetric = not np.any(diagonal.imag)
         self.positive = bool(self.symmetric and np.all(diagonal.real > 0))

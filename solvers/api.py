@@ -182,15 +182,15 @@ def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, nu
     reasons = []
     before = system.products
     if not system.finite:
-        plan = [_Attempt("gmres", None, "A is not finite")]  # which names the fault without a computation
+        attempts = [_Attempt("gmres", None, "A is not finite")]  # which names the fault without a computation
     else:
         if null_space is None and system.matrix is not None and system.annihilates_constants and system.symmetric:
             null_space = "constant"
             reasons.append("A is symmetric and annihilates the constants, so they are its null_space")
-        plan = _plan(system, 1 if b.ndim == 1 else b.shape[1], M)
+        attempts = plan(system, 1 if b.ndim == 1 else b.shape[1], M)
     result: Result | None = None
-    for position, attempt in enumerate(plan):
-        current = _run(attempt, system, b, x0, controls, null_space, last=position == len(plan) - 1)
+    for position, attempt in enumerate(attempts):
+        current = _run(attempt, system, b, x0, controls, null_space, last=position == len(attempts) - 1)
         current = replace(current, setup_seconds=current.setup_seconds + attempt.setup_seconds)
         reasons.append(f"{attempt.name}: {attempt.why}" + (f" [{current.reason}]" if current.reason else ""))
         result = current if result is None else _joined(result, current)
@@ -216,7 +216,7 @@ def _joined(first: Result, second: Result) -> Result:
     )
 
 
-def _plan(system: System, columns: int, M: Any) -> list[_Attempt]:
+def plan(system: System, columns: int, M: Any) -> list[_Attempt]:
     """What to try, best first."""
     n = system.shape[0]
     A = system.matrix

@@ -168,7 +168,9 @@ class Factorisation:
         if self._Q is not None:
             self._kept = _without_null_space(self._Q)
             matrix = matrix[self._kept][:, self._kept]
-        if isinstance(matrix, np.ndarray):
+        if not matrix.shape[0]:  # the null space is all there is
+            self.kind, self._solve, self._pivots = "nothing to factorise", lambda r, adjoint: r, lambda: np.ones(1)
+        elif isinstance(matrix, np.ndarray):
             self._factorise_dense(matrix)
         else:
             self._factorise_sparse(matrix)
@@ -182,7 +184,7 @@ class Factorisation:
             factor, info = potrf(A, lower=True)
             if info == 0:
                 self.kind = "dense Cholesky"
-                self._solve = lambda r: potrs(factor, r, lower=True)[0]
+                self._solve = lambda r, adjoint: potrs(factor, r, lower=True)[0]
                 self._pivots = lambda: np.diag(factor) ** 2
                 return
             self.positive = False
@@ -190,7 +192,7 @@ class Factorisation:
         lu, pivots, info = getrf(A)
         self._pivots = lambda: np.diag(lu)
         self.singular = info > 0
-        self._solve = lambda r: getrs(lu, pivots, r)[0]
+        self._solve = lambda r, adjoint: getrs(lu, pivots, r, trans=2 if adjoint else 0)[0]
 
     def _factorise_sparse(self, A: sp.csr_array) -> None:
         self.kind = "sparse LU"
@@ -214,7 +216,7 @@ class Factorisation:
         except RuntimeError:  # a pivot that is zero, or what comes of one
             self.singular = True
             return
-        self._solve = factors.solve
+        self._solve = lambda r, adjoint: factors.solve(r, trans="H" if adjoint else "N")
         self._pivots = lambda: factors.U.diagonal()  # copies all of U: only when asked for
 
     @property
@@ -227,22 +229,29 @@ class Factorisation:
 
     def solve(self, b: np.ndarray) -> np.ndarray:
         """Solution of ``A x = b``, shape ``(n,)`` or ``(n, k)``, by the factors alone; NaN if A is singular."""
+        return self._solve_with(b, adjoint=False)
+
+    matvec = solve
+
+    def rmatvec(self, b: np.ndarray) -> np.ndarray:
+        """Solution with the conjugate transpose, ``A' x = b``, by the same factors."""
+        return self._solve_with(b, adjoint=True)
+
+    def _solve_with(self, b: np.ndarray, adjoint: bool) -> np.ndarray:
         b = np.asarray(b, dtype=self.dtype)
         if self.singular:
             return np.full_like(b, np.nan)
         Q = self._Q
         if Q is None:
-            return self._solve_factors(b)
+            return self._solve_factors(b, adjoint)
         x = np.zeros_like(b)
-        x[self._kept] = self._solve_factors((b - Q @ (Q.conj().T @ b))[self._kept])
+        x[self._kept] = self._solve_factors((b - Q @ (Q.conj().T @ b))[self._kept], adjoint)
         return x - Q @ (Q.conj().T @ x)
 
-    def _solve_factors(self, b: np.ndarray) -> np.ndarray:
+    def _solve_factors(self, b: np.ndarray, adjoint: bool) -> np.ndarray:
         # LAPACK and SuperLU do not say so when a tiny pivot overflows; the caller sees it in the residual.
         with np.errstate(all="ignore"):
-            return np.asarray(self._solve(b)).reshape(b.shape)
-
-    matvec = solve
+            return np.asarray(self._solve(b, adjoint)).reshape(b.shape)
 
     def correct(self, problem: Correction) -> Outcome:
         """One solve with the factors, as a kernel of `solvers.krylov.driver.run`."""

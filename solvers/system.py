@@ -226,13 +226,18 @@ class System:
         """
         A = self.matrix
         if A is None:
-            return self.asymmetry() <= _rounding(self.dtype)
+            return self.seems_symmetric
         if isinstance(A, sp.csr_array):
             largest = np.max(np.abs(A.data), initial=0.0)
             difference = np.max(np.abs((A - sp.csr_array(A.conj().T)).data), initial=0.0)
         else:
             largest, difference = np.max(np.abs(A)), np.max(np.abs(A - A.conj().T))
         return bool(difference <= 100 * np.finfo(self.dtype).eps * largest)
+
+    @property
+    def seems_symmetric(self) -> bool:
+        """Symmetric in two random products, which are cheaper than a look at all entries."""
+        return self.asymmetry() <= _rounding(self.dtype)
 
     def asymmetry(self) -> float:
         """``|<A x, y> - <x, A y>|`` over ``|A x| |y| + |x| |A y|`` for two random vectors x and y.

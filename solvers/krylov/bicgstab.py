@@ -3,11 +3,11 @@
 Source: H. A. van der Vorst, Bi-CGSTAB: a fast and smoothly converging variant of Bi-CG for the solution of nonsymmetric
 linear systems, SIAM J. Sci. Stat. Comput. 13 (1992), right-preconditioned.
 
-Storage: 7 n-vectors (d, r, shadow residual, p, A p, A s, best d), two more with a preconditioner. Work per iteration: 2
+Storage: 12 n-vectors (x, d, r, shadow residual, p, M p, A p, M s, A s, best d, two temporaries). Work per iteration: 2
 products with A, 2 with M, 6 inner products and 6 vector updates.
 """
 
-from math import isfinite, sqrt
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -116,13 +116,13 @@ def _iterate(problem: Correction) -> Outcome:
             return d, None, ""
         s_hat = r if precondition is None else precondition(r)
         t = matvec(s_hat)
-        tt, ts = float(np.vdot(t, t).real), np.vdot(t, r)[()]
-        if not isfinite(tt):
+        t_norm, ts = euclidean_norm(np.ascontiguousarray(t)), np.vdot(t, r)[()]
+        if not isfinite(t_norm):
             return best.of(d, norm), Status.NONFINITE_OUTPUT, "A or M returned NaN or infinity"
-        if abs(ts) <= eps * sqrt(tt) * norm:
+        if abs(ts) <= eps * t_norm * norm:
             problem.record(norm)
             return broken("omega = 0, A s is orthogonal to s (A is skew, or M is no help)")
-        omega = ts / tt
+        omega = ts / r.real.dtype.type(t_norm) / r.real.dtype.type(t_norm)  # its square might overflow
         r_next = r - omega * t
         new_norm = euclidean_norm(r_next)
         best.before_step(d, norm, new_norm)

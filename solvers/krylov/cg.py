@@ -4,7 +4,7 @@ Source: M. R. Hestenes and E. Stiefel, Methods of conjugate gradients for solvin
 Standards 49 (1952), in the preconditioned form of Y. Saad, Iterative Methods for Sparse Linear Systems, 2nd ed. (2003),
 algorithm 9.1.
 
-Storage: 6 n-vectors (x, d, r, p, A p, best d), one more with a preconditioner. Work per iteration: one product with A,
+Storage: 6 n-vectors (x, d, r, p, A p, best d), two more with a preconditioner. Work per iteration: one product with A,
 one with M, 2 inner products (3 with M) and 3 vector updates.
 """
 

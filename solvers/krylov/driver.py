@@ -153,10 +153,12 @@ def run(
     started = perf_counter()
     if controls.maxiter is not None:
         budget = int(controls.maxiter)
-    results = [
-        _solve_column(kernel, system, column, guess, controls, budget, preconditioner, Q)
-        for column, guess in zip(columns, guesses, strict=True)
-    ]
+    # Overflow and its like are looked for where they matter, and end in a Status: no warnings of numpy beside it.
+    with np.errstate(all="ignore"):
+        results = [
+            _solve_column(kernel, system, column, guess, controls, budget, preconditioner, Q)
+            for column, guess in zip(columns, guesses, strict=True)
+        ]
     if symmetric:
         results = _blame_asymmetry(results, system)
     status = Status.worst([column.status for column in results])
@@ -328,7 +330,7 @@ def _solve_column(
         d, status, reason = kernel(
             Correction(
                 system=system,
-                r=r / scale,
+                r=np.divide(r, scale, out=r),
                 norm=left / scale,
                 target=max(target / scale, np.finfo(b.dtype).eps * left / scale),
                 precondition=precondition,
@@ -342,8 +344,10 @@ def _solve_column(
         if project is not None:
             candidate = project(candidate)
         r, next_left, next_true = residual(candidate)
-        improved = isfinite(next_left) and next_left < left
-        fell_by_half = isfinite(next_left) and next_left <= 0.5 * left
+        # Where A has a column of zeros, x may be infinite and the residual is not.
+        finite = isfinite(next_left) and bool(np.isfinite(candidate).all())
+        improved = finite and next_left < left
+        fell_by_half = finite and next_left <= 0.5 * left
         if improved:
             x, left, true = candidate, next_left, next_true
         if len(history) > known:
@@ -362,7 +366,7 @@ def _solve_column(
 def _blame_asymmetry(results: list[_Column], system: System) -> list[_Column]:
     """If a method for symmetric matrices failed on one that is not, that is the reason."""
     excused = (Status.CONVERGED, Status.INCONSISTENT, Status.USER_STOP, Status.NONFINITE_INPUT, Status.NONFINITE_OUTPUT)
-    if all(column.status in excused for column in results) or system.symmetric:
+    if all(column.status in excused for column in results) or system.seems_symmetric:
         return results
     sentence = "A is not symmetric (<A x, y> differs from <x, A y>)"
     return [

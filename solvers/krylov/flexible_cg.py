@@ -3,8 +3,8 @@
 Source: Y. Notay, Flexible conjugate gradients, SIAM J. Sci. Comput. 22 (2000), algorithm FCG(m) with the truncation of
 section 5: iteration i keeps max(1, i mod (m + 1)) directions.
 
-Storage: 2 m + 5 n-vectors (m directions and their products, d, r, p, A p, best d), one more with a preconditioner. Work
-per iteration: one product with A, one with M, up to m + 3 inner products and m + 2 vector updates.
+Storage: 2 m + 6 n-vectors (m directions and their products, x, d, r, p, A p, best d), one more with a preconditioner.
+Work per iteration: one product with A, one with M, up to m + 3 inner products and m + 2 vector updates.
 """
 
 from math import isfinite
@@ -112,7 +112,8 @@ def _iterate(problem: Correction, m: int) -> Outcome:
         doubtful = curvature <= eps * largest_curvature * p_square
         if not curvature > 0.0:
             return best.of(d, norm), *wrong_curvature(p, q, curvature, largest_curvature * p_square)
-        largest_curvature = max(largest_curvature, curvature / p_square)
+        if p_square > 0.0:  # it may underflow where M is tiny
+            largest_curvature = max(largest_curvature, curvature / p_square)
         alpha = p.dtype.type(np.vdot(p, r) / curvature)
         axpy(-alpha, q, r)
         new_norm = euclidean_norm(r)

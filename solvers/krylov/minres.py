@@ -5,8 +5,9 @@ Source: C. C. Paige and M. A. Saunders, Solution of sparse indefinite systems of
 Solvers, 2nd ed. (2014), algorithm 4.1; the least-squares test after C. C. Paige, S.-C. T. Choi, M. A. Saunders,
 MINRES-QLP, SIAM J. Sci. Comput. 33 (2011), section 5.
 
-Storage: 7 n-vectors (d, 2 Lanczos vectors, 2 directions, the residual, A z), one more with a preconditioner. Work per
-iteration: one product with A, one with M, 2 inner products (3 with M), 5 vector updates (7 with M).
+Storage: 9 n-vectors (x, d, best d, 3 Lanczos vectors, 2 directions, A z), four more with a preconditioner (2 images
+under M, the residual, a temporary). Work per iteration: one product with A, one with M, 2 inner products (3 with M),
+5 vector updates (7 with M).
 """
 
 from collections.abc import Callable
@@ -186,6 +187,11 @@ def _length(
 
 
 def _divided(v: np.ndarray, z: np.ndarray, by: float) -> tuple[np.ndarray, np.ndarray]:
-    """Both vectors over a number; one array if they are one."""
-    scaled = v * v.real.dtype.type(1.0 / by)
-    return scaled, scaled if z is v else z * v.real.dtype.type(1.0 / by)
+    """Both vectors over a number, the first in place; one array if they are one."""
+    factor = v.real.dtype.type(1.0 / by)
+    if z is v:
+        v *= factor
+        return v, v
+    z = z * factor  # what M returned is not to be written to, and may even be v
+    v *= factor
+    return v, z

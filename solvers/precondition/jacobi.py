@@ -54,7 +54,8 @@ class Jacobi:
                 f"A: has {zero.size} zeros on its diagonal, the first in row {zero[0]}, so Jacobi cannot divide by it; "
                 "choose another preconditioner"
             )
-        self._inverse = 1.0 / diagonal
+        with np.errstate(over="ignore"):  # the method finds the infinity
+            self._inverse = 1.0 / diagonal
         self.shape, self.dtype = system.shape, system.dtype
         self.symmetric = not np.any(diagonal.imag)
         self.positive = bool(self.symmetric and np.all(diagonal.real > 0))
@@ -63,6 +64,10 @@ class Jacobi:
     def matvec(self, r: np.ndarray) -> np.ndarray:
         """r divided by the diagonal."""
         return self._inverse * r
+
+    def rmatvec(self, r: np.ndarray) -> np.ndarray:
+        """r divided by the conjugate diagonal: the adjoint of `matvec`."""
+        return self._inverse.conj() * r
 
     def __str__(self) -> str:
         if self.shape is None:

@@ -10,7 +10,6 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-from solvers.detect import detect
 from solvers.direct import direct
 from solvers.krylov.bicgstab import bicgstab
 from solvers.krylov.cg import cg
@@ -22,7 +21,6 @@ from solvers.krylov.minres import minres
 from solvers.precondition import AMG, Jacobi, Multigrid, preconditioners
 from solvers.registry import Registry
 from solvers.result import ConvergenceError, Result, Status
-from solvers.stencil import StencilOperator
 from solvers.system import System
 
 methods: Registry = Registry("method")
@@ -37,9 +35,10 @@ for method in (cg, flexible_cg, minres, gmres, gmres_dr, bicgstab, direct):
 # 2D, n^(2/3) in 3D or three quarters of that in the order of reverse Cuthill-McKee. That makes 4e8 and 0.4e8 to 0.7e8
 # at the crossings. One number between them takes factors up to 10,000 unknowns in 2D and 3,400 in 3D, and is nowhere
 # more than half slower than the better choice.
-# Black-box multigrid, where A has a grid, takes 10 ms at 128^2 and 40 at 256^2, but its kernels compile for about 30 s
-# the first time on a machine; small systems, which it would win too, are therefore left to the factors.
 _DIRECT_PAYS = 1e8
+# PLACEHOLDER
+_BEATS_MULTIGRID = 1e6
+_SMALLEST_GRID = 3000
 # Up to here a factorisation is affordable where nothing else works: 2D to a million unknowns, 3D to 130,000.
 _DIRECT_POSSIBLE = 1e12
 # An iterative method that has another one behind it gets no longer than this: with a hierarchy that fits the problem
@@ -181,10 +180,12 @@ def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, nu
     """Try the methods of the plan in turn, each from the best iterate of those before it."""
     reasons = []
     before = system.products
+    if system.shape[0] >= _SMALLEST_GRID:
+        system.look_for_grid()
     if not system.finite:
         attempts = [_Attempt("gmres", None, "A is not finite")]  # which names the fault without a computation
     else:
-        if null_space is None and system.matrix is not None and system.annihilates_constants and system.symmetric:
+        if null_space is None and system.annihilates_constants and system.symmetric:
             null_space = "constant"
             reasons.append("A is symmetric and annihilates the constants, so they are its null_space")
         attempts = plan(system, 1 if b.ndim == 1 else b.shape[1], M)
@@ -219,13 +220,14 @@ def _joined(first: Result, second: Result) -> Result:
 def plan(system: System, columns: int, M: Any) -> list[_Attempt]:
     """What to try, best first."""
     n = system.shape[0]
-    A = system.matrix
     symmetric = system.symmetric
     kind = "symmetric" if symmetric else "not symmetric"
     if M is not None:
         why = f"M is given and A is {kind}"
         return ([_Attempt("cg", M, why)] if symmetric else []) + [_Attempt("gmres", M, why)]
-    if A is None:
+    stencil = system.stencil
+    A = system.matrix if stencil is None else None
+    if A is None and stencil is None:
         if not symmetric:
             return [_Attempt("gmres", None, "A is not symmetric and shows no entries")]
         why = "A is symmetric in a random product and shows no entries"
@@ -235,17 +237,21 @@ def plan(system: System, columns: int, M: Any) -> list[_Attempt]:
         factors = _Attempt("direct", None, f"A is a dense array, {kind} {positive}".rstrip())
         return [factors, _Attempt("cg" if symmetric else "gmres", None, "needs no factors")]
 
-    grid = system.original.grid_shape if isinstance(system.original, StencilOperator) else None
-    work = elimination_work(A) if grid is None else float(n) * (n // max(grid)) ** 2
+    work = elimination_work(A) if stencil is None else float(n) * (n // max(stencil.grid_shape)) ** 2
     size = f"n = {n}, elimination in a band about {work:.0e} operations"
     factors = _Attempt("direct", None, f"A is sparse and {kind}; {size}")
     definite = system.maybe_definite
     if definite:
         iterative = _Attempt("cg", _hierarchy(), f"A is symmetric with a positive diagonal; {size}")
         # each further right-hand side costs the iteration a solve, the factors next to nothing
-        if work <= _DIRECT_PAYS * columns:
-            return [factors, iterative, _Attempt("gmres", None, "needs no factors and no definiteness")]
-        plan = [attempt for attempt in (_on_grid(system, size), iterative) if attempt]
+        quick = work <= _DIRECT_PAYS * columns
+        multigrid = None
+        if n >= _SMALLEST_GRID and (not quick or work > _BEATS_MULTIGRID * columns):
+            multigrid = _on_grid(system, size)
+        if quick:
+            last = _Attempt("gmres", None, "needs no factors and no definiteness")
+            return [attempt for attempt in (multigrid, factors, iterative, last) if attempt]
+        plan = [attempt for attempt in (multigrid, iterative) if attempt]
     else:
         plan = []
     if work <= _DIRECT_POSSIBLE:
@@ -259,10 +265,10 @@ def plan(system: System, columns: int, M: Any) -> list[_Attempt]:
 def _on_grid(system: System, size: str) -> _Attempt | None:
     """CG with black-box multigrid, if A is a stencil on a grid, known as one or recognised, that it can coarsen."""
     started = perf_counter()
-    known = isinstance(system.original, StencilOperator)
-    stencil = system.original if known else detect(system.matrix)
+    stencil = system.stencil
     if stencil is None or stencil.dtype.kind == "c":
         return None
+    known = system.original is stencil
     try:
         hierarchy = Multigrid().setup(stencil)
     except ValueError:  # a coarse operator is not definite

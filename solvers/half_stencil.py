@@ -7,12 +7,13 @@ cache, having just been updated.
 
 from itertools import pairwise
 from math import prod
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numba import njit
 
-from solvers.stencil import StencilOperator
+if TYPE_CHECKING:  # a StencilOperator has a HalfStencil
+    from solvers.stencil import StencilOperator
 
 _BLOCK = 2048  # unknowns whose products stay in the first-level cache while all links are added
 
@@ -101,7 +102,7 @@ class HalfStencil:
         self.diagonal, self.links, self.shifts = diagonal, links, shifts
 
     @classmethod
-    def of(cls, A: StencilOperator) -> Self | None:
+    def of(cls, A: "StencilOperator") -> Self | None:
         """From a StencilOperator; None if it is not of this kind. Costs one pass over the coefficients."""
         zero = (0,) * len(A.grid_shape)
         if A.dtype != np.float64 or A.mask is not None or any(A.periodic) or zero not in A.offsets:

@@ -28,6 +28,7 @@ from solvers.geometry import (
     checked_shape,
     checked_spacing,
 )
+from solvers.half_stencil import HalfStencil
 from solvers.recognise import recognise
 
 _BLOCK = 2048  # unknowns whose results stay in the first-level cache while all the shifts are added to them
@@ -258,6 +259,11 @@ class StencilOperator(LinearOperator):
                 values.append(flat[position, row])
                 flat[position, row] = 0
         return flat, shifts[order], (np.concatenate(rows), np.concatenate(columns), np.concatenate(values))
+
+    @cached_property
+    def half(self) -> HalfStencil | None:
+        """The diagonal and one of each pair of opposite links, for merged passes; None if there is no such half."""
+        return HalfStencil.of(self)
 
     def _apply_flat(self, u: np.ndarray, out: np.ndarray) -> np.ndarray:
         coefficients, shifts, seam = self._parts

@@ -13,9 +13,11 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg.blas import get_blas_funcs
 
+from solvers.detect import detect
 from solvers.half_stencil import HalfStencil
 from solvers.krylov.updates import xpay
 from solvers.stencil import StencilOperator
+from solvers.stencil_facts import RowSums, asymmetry, entries_are_apart, row_sums
 
 NUMBER_TYPES = "float32, float64, complex64 or complex128"
 
@@ -70,7 +72,7 @@ class System:
     products : int
         Applications to one vector so far.
     stencil : StencilOperator or None
-        A itself if it is one.
+        A itself if it is one, or what `look_for_grid` found.
 
     Raises
     ------
@@ -146,6 +148,14 @@ class System:
             return sp.csr_array(A).astype(self.dtype, copy=False)
         return np.asarray(A, dtype=self.dtype)
 
+    def look_for_grid(self) -> StencilOperator | None:
+        """A as a stencil, recognised in a sparse matrix if need be; products and facts then come from there, faster."""
+        if self.stencil is None and isinstance(self._explicit, sp.csr_array):
+            self.stencil = detect(self._explicit)
+            if self.stencil is not None:
+                self._product = self.stencil._matvec
+        return self.stencil
+
     # -- Products ---------------------------------------------------------------------------------------------------
 
     def matvec(self, x: np.ndarray) -> np.ndarray:
@@ -167,7 +177,7 @@ class System:
         """Half of a symmetric stencil."""
         if self.stencil is None or self.stencil.dtype != self.dtype:
             return None
-        return HalfStencil.of(self.stencil)
+        return self.stencil.half
 
     @cached_property
     def _image(self) -> np.ndarray:
@@ -198,7 +208,7 @@ class System:
     def finite(self) -> bool:
         """No NaN or infinity among the stored entries; True where there are none to look at."""
         if self.stencil is not None:
-            return bool(np.isfinite(self.stencil.coefficients).all())
+            return self._row_sums.finite or bool(np.isfinite(self.stencil.coefficients).all())
         if self._explicit is None:
             return True
         return bool(np.isfinite(self._explicit.data if sp.issparse(self._explicit) else self._explicit).all())
@@ -206,9 +216,9 @@ class System:
     @cached_property
     def diagonal(self) -> np.ndarray | None:
         """The diagonal ``(n,)``, or None where it cannot be had."""
-        if self._explicit is not None:
+        if self._explicit is not None and self.stencil is None:
             return np.asarray(self._explicit.diagonal())
-        diagonal = getattr(self.original, "diagonal", None)
+        diagonal = getattr(self.stencil if self.stencil is not None else self.original, "diagonal", None)
         return np.asarray(diagonal(), dtype=self.dtype) if callable(diagonal) else None
 
     @property
@@ -224,6 +234,9 @@ class System:
         Two assemblies of the same entry differ by a few roundings of its largest contribution: 100 eps of the largest
         entry is far above that, and far below any convection worth the name.
         """
+        if self.stencil is not None and entries_are_apart(self.stencil):
+            largest = np.max(np.abs(self.diagonal)) if self._half else np.max(np.abs(self.stencil.coefficients))
+            return bool(asymmetry(self.stencil) <= 100 * np.finfo(self.dtype).eps * largest)
         A = self.matrix
         if A is None:
             return self.seems_symmetric
@@ -257,17 +270,27 @@ class System:
         """
         if not (self.symmetric and self.diagonal_positive):
             return False
+        if self.stencil is not None:
+            return self.annihilates_constants or self._row_sums.total.real > 0
         return self.matrix is None or self.annihilates_constants or bool(self.matrix.sum().real > 0)
+
+    @cached_property
+    def _row_sums(self) -> RowSums:
+        """Of the stencil."""
+        assert self.stencil is not None
+        return row_sums(self.stencil)
 
     @cached_property
     def annihilates_constants(self) -> bool:
         """A times the vector of ones vanishes to rounding, as for pure Neumann and periodic problems."""
-        A = self.matrix
-        if A is None:
+        if self.stencil is not None:
+            row_sum = self._row_sums.largest
+        elif self.matrix is not None:
+            row_sum = float(np.max(np.abs(np.asarray(self.matrix.sum(axis=1)))))
+        else:
             return False
         largest = np.max(np.abs(self.diagonal), initial=0.0) if self.diagonal is not None else 0.0
-        sums = np.asarray(A.sum(axis=1))
-        return bool(np.max(np.abs(sums)) <= 100 * np.finfo(self.dtype).eps * largest)
+        return bool(row_sum <= 100 * np.finfo(self.dtype).eps * largest)
 
     def _random_vectors(self, count: int) -> np.ndarray:
         """The same `count` standard normal vectors each time, so that every run of a program is alike."""

@@ -234,7 +234,9 @@ def fill_operator_ghosts(plan: Plan, arena: np.ndarray, level: int) -> None:
     layout, places = plan.layouts[level], plan.places[level]
     if any(layout.periodic):
         for field in range(len(layout.links) + 1):
-            c.copy_ghosts(arena, places["diagonal"] + field * layout.split_size, layout.split_copies, 0, len(layout.split_copies))
+            c.copy_ghosts(
+                arena, places["diagonal"] + field * layout.split_size, layout.split_copies, 0, len(layout.split_copies)
+            )
 
 
 def coarsen(plan: Plan, arena: np.ndarray, level: int) -> float:
@@ -309,9 +311,7 @@ def galerkin_operator(plan: Plan, arena: np.ndarray, level: int) -> float:
     coarse, tables = plan.layouts[level + 1], setup_tables(plan, level)
     rows = (tables.parents, tables.cells, tables.rows)
     workspace = arena.size - workspace_size(plan)
-    smallest = galerkin(
-        arena, workspace, tables.length, *rows, coarse.shape[-1], coarse.half_width, *tables.galerkin
-    )
+    smallest = galerkin(arena, workspace, tables.length, *rows, coarse.shape[-1], coarse.half_width, *tables.galerkin)
     fill_operator_ghosts(plan, arena, level + 1)
     return float(smallest)
 

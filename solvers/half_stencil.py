@@ -86,6 +86,8 @@ class HalfStencil:
     links : ndarray, shape (k, n)
     shifts : ndarray of int, shape (k,)
         ``links[k, i]`` couples the unknowns i and ``i + shifts[k]``.
+    offsets : tuple of tuple of int
+        The same steps on the grid.
 
     Examples
     --------
@@ -98,8 +100,10 @@ class HalfStencil:
     (array([1., 2., 4.]), array([ 0., -1.,  6.]))
     """
 
-    def __init__(self, diagonal: np.ndarray, links: np.ndarray, shifts: np.ndarray) -> None:
-        self.diagonal, self.links, self.shifts = diagonal, links, shifts
+    def __init__(
+        self, diagonal: np.ndarray, links: np.ndarray, shifts: np.ndarray, offsets: tuple[tuple[int, ...], ...]
+    ) -> None:
+        self.diagonal, self.links, self.shifts, self.offsets = diagonal, links, shifts, offsets
 
     @classmethod
     def of(cls, A: "StencilOperator") -> Self | None:
@@ -126,7 +130,7 @@ class HalfStencil:
             links = flat[chosen[0] :: steps.pop() if steps else 1][: len(chosen)]
         else:
             links = flat[chosen]
-        return cls(flat[index[zero]], links, np.array(shifts, dtype=np.int64))
+        return cls(flat[index[zero]], links, np.array(shifts, dtype=np.int64), tuple(ahead))
 
     def advance(self, z: np.ndarray, beta: float, p: np.ndarray, q: np.ndarray) -> float:
         """``p = z + beta p`` and ``q = A p`` in one pass; returns ``p'q``. z may be in single precision."""

@@ -245,6 +245,16 @@ def factor_lines(arena, starts, steps, diagonal, link, pivots, closure):  # type
 
 
 @_compiled
+def split(arena, start, rows, half, width, field, scale):  # type: ignore[no-untyped-def]
+    """Write a plain field times `scale` as the split field that begins at `start`."""
+    for r in range(rows.size):
+        for odd in range(2):
+            to, origin = _U(start + rows[r] + odd * half + 1), _U(r * width + odd)
+            for k in range(_U((width + 1 - odd) // 2)):
+                arena[to + k] = scale * field[origin + k + k]
+
+
+@_compiled
 def fill_zeros(arena, start, size):  # type: ignore[no-untyped-def]
     """Ones for the zeros of a field."""
     for i in range(start, start + size):

@@ -17,6 +17,7 @@ from solvers.precondition.multigrid.galerkin import (
     interpolate,
     invert,
     setup_tables,
+    split,
     workspace_size,
 )
 from solvers.precondition.multigrid.layout import BELOW, Offset
@@ -190,12 +191,15 @@ def empty_arena(plan: Plan, dtype: np.dtype) -> np.ndarray:
     """Room for the coefficients in double precision; with the workspace of the cycle, if that has the same precision.
 
     Otherwise it is scratch: each thread keeps the last one, for the next matrix on the same grid. What a set-up does
-    not overwrite stays zero. Fresh memory would be handed out page by page, which takes as long as to work on it.
+    not overwrite stays zero, but for the ghosts of periodic axes, where some are read before they are written. Fresh
+    memory would be handed out page by page, which takes as long as to work on it.
     """
     if dtype == np.float64:
         return np.zeros(plan.arena_size + workspace_size(plan))
     kept = getattr(_scratch, "last", None)
     if kept is not None and kept[0] is plan:
+        if any(plan.periodic):
+            kept[1][:] = 0
         return np.asarray(kept[1])
     arena = np.zeros(plan.coefficient_size + workspace_size(plan))
     _scratch.last = (plan, arena) if arena.nbytes <= _KEPT else None
@@ -221,11 +225,13 @@ def fill_operator(
 ) -> None:
     """Write an operator, given by its diagonal and its forward links, into its level, times `scale`."""
     layout, places = plan.layouts[level], plan.places[level]
-    layout.split(diagonal, _field(arena, places["diagonal"], layout.split_size), scale)
-    for index, offset in enumerate(layout.links):
-        if offset in links:
-            start = places["links"] + index * layout.split_size
-            layout.split(links[offset], _field(arena, start, layout.split_size), scale)
+    rows, points = layout.padded_row * 2 * layout.half_width, layout.shape[-1]
+    for index, field in enumerate([diagonal, *(links.get(offset) for offset in layout.links)]):
+        start = places["diagonal"] + index * layout.split_size
+        if field is None:
+            _field(arena, start, layout.split_size)[:] = 0
+        else:
+            split(arena, start, rows, layout.half_width, points, field.reshape(-1), scale)
     fill_operator_ghosts(plan, arena, level)
 
 
@@ -367,6 +373,7 @@ def fill_interpolation(plan: Plan, arena: np.ndarray, level: int, matrix: Any) -
     for offset in plan.weights:
         here = (u == np.array(offset)[:, None]).all(axis=0) & ~outside
         field = _weights(plan, arena, level, offset)
+        field[...] = 0
         field[tuple(place[:, here] + starts)] = entries.data[here]
         for axis, around in enumerate(fine.periodic):
             if around and not fine.folds[axis] and offset[axis] == -1:

@@ -240,12 +240,6 @@ class LevelLayout:
         evens, odds = (self.shape[-1] + 1) // 2, self.shape[-1] // 2
         return inner[..., 0, 1 : evens + 1], inner[..., 1, 1 : odds + 1]
 
-    def split(self, field: np.ndarray, out: np.ndarray, scale: float = 1.0) -> None:
-        """Write a plain field, shape `shape`, times `scale` into the split field `out`."""
-        evens, odds = self._halves(out)
-        np.multiply(field[..., 0::2], scale, out=evens)
-        np.multiply(field[..., 1::2], scale, out=odds)
-
     def join(self, values: np.ndarray) -> np.ndarray:
         """The split field `values` as a plain one, shape `shape`."""
         field = np.empty(self.shape, dtype=values.dtype)

@@ -5,12 +5,13 @@ operator needs one coefficient of each pair of opposite ones, and the direction 
 cache, having just been updated.
 """
 
-from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numba import njit
+
+from solvers.rows import LANES, add_products
 
 if TYPE_CHECKING:  # a StencilOperator has a HalfStencil
     from solvers.stencil import StencilOperator
@@ -18,47 +19,49 @@ if TYPE_CHECKING:  # a StencilOperator has a HalfStencil
 _BLOCK = 2048  # unknowns whose products stay in the first-level cache while all links are added
 
 _compiled = njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+_inner = njit(nogil=True, fastmath={"contract", "reassoc"}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_U = np.uint64
 
 
-@_compiled
-def _product(diagonal, links, shifts, p, q, start, stop):  # type: ignore[no-untyped-def]
+@_inner
+def _rest(coefficients, terms, p, q, start, stop):  # type: ignore[no-untyped-def]
+    """q = A p, point by point; what lies beyond the ends of p has zero coefficients, but must not be read."""
+    for i in range(start, stop):
+        total = 0.0
+        for t in range(terms.shape[0]):
+            neighbour = i + terms[t, 1]
+            if neighbour >= 0 and neighbour < p.size:
+                total += coefficients[i + terms[t, 0]] * p[neighbour]
+        q[i] = total
+
+
+@_inner
+def _product(coefficients, terms, reach, p, q, start, stop):  # type: ignore[no-untyped-def]
     """q = A p for the unknowns [start, stop); returns their part of p'q."""
-    n = p.size
-    d, v, w = diagonal[start:stop], p[start:stop], q[start:stop]
-    for i in range(w.size):
-        w[i] = d[i] * v[i]
-    for k in range(shifts.size):
-        # Links beyond the ends of the vector are zero, but must not be read.
-        shift = shifts[k]
-        first, last = max(start, shift), min(stop, n - shift)
-        if last > start:
-            c, u, out = links[k, start:last], p[start + shift : last + shift], q[start:last]
-            for i in range(out.size):
-                out[i] += c[i] * u[i]
-        if stop > first:
-            c, u, out = links[k, first - shift : stop - shift], p[first - shift : stop - shift], q[first:stop]
-            for i in range(out.size):
-                out[i] += c[i] * u[i]
+    first, last = min(max(start, reach), stop), min(stop, p.size - reach)
+    whole = max(last - first, 0) // LANES * LANES
+    _rest(coefficients, terms, p, q, start, first)
+    add_products(q, coefficients, p, whole, first, -1, -1, terms, 0, terms.shape[0], first, first)
+    _rest(coefficients, terms, p, q, first + whole, stop)
     total = 0.0
-    for i in range(w.size):
-        total += v[i] * w[i]
+    for i in range(_U(start), _U(stop)):
+        total += p[i] * q[i]
     return total
 
 
 @_compiled
-def _advance(diagonal, links, shifts, z, beta, p, q):  # type: ignore[no-untyped-def]
+def _advance(coefficients, terms, reach, z, beta, p, q):  # type: ignore[no-untyped-def]
     """p = z + beta p, q = A p; returns p'q. A product follows as soon as the p that it reads is there."""
-    n, reach = p.size, shifts.max()
+    n = p.size
     done, curvature = 0, 0.0
     for start in range(0, n, _BLOCK):
         stop = min(start + _BLOCK, n)
-        y, v = z[start:stop], p[start:stop]
-        for i in range(v.size):
-            v[i] = y[i] + beta * v[i]
+        for i in range(_U(start), _U(stop)):
+            p[i] = z[i] + beta * p[i]
         ready = n if stop == n else stop - reach
         while done < ready and (ready - done >= _BLOCK or stop == n):
             end = min(done + _BLOCK, ready)
-            curvature += _product(diagonal, links, shifts, p, q, done, end)
+            curvature += _product(coefficients, terms, reach, p, q, done, end)
             done = end
     return curvature
 
@@ -82,12 +85,12 @@ class HalfStencil:
 
     Parameters
     ----------
-    diagonal : ndarray, shape (n,)
-    links : ndarray, shape (k, n)
-    shifts : ndarray of int, shape (k,)
-        ``links[k, i]`` couples the unknowns i and ``i + shifts[k]``.
-    offsets : tuple of tuple of int
-        The same steps on the grid.
+    coefficients : ndarray, shape (m, n)
+        Of which half will be read.
+    diagonal : int
+        Its row.
+    links : dict of offset -> (row, shift)
+        ``coefficients[row, i]`` couples the unknowns i and ``i + shift``.
 
     Examples
     --------
@@ -100,10 +103,17 @@ class HalfStencil:
     (array([1., 2., 4.]), array([ 0., -1.,  6.]))
     """
 
-    def __init__(
-        self, diagonal: np.ndarray, links: np.ndarray, shifts: np.ndarray, offsets: tuple[tuple[int, ...], ...]
-    ) -> None:
-        self.diagonal, self.links, self.shifts, self.offsets = diagonal, links, shifts, offsets
+    def __init__(self, coefficients: np.ndarray, diagonal: int, links: dict[tuple[int, ...], tuple[int, int]]) -> None:
+        n = coefficients.shape[1]
+        self.diagonal = coefficients[diagonal]
+        self.links = {offset: coefficients[row] for offset, (row, _) in links.items()}
+        self._flat = coefficients.reshape(-1)
+        self._reach = max(shift for _, shift in links.values())
+        # A link also couples i to i - shift, where it is stored.
+        terms = [(diagonal * n, 0)]
+        for row, shift in links.values():
+            terms += [(row * n, shift), (row * n - shift, -shift)]
+        self._terms = np.array(terms, dtype=np.int64)
 
     @classmethod
     def of(cls, A: "StencilOperator") -> Self | None:
@@ -123,15 +133,8 @@ class HalfStencil:
         for one, other, shift in zip(ahead, behind, shifts, strict=True):
             if not _mirrored(flat[index[one]], flat[index[other]], shift):
                 return None
-        chosen = [index[offset] for offset in ahead]
-        steps = {after - before for before, after in pairwise(chosen)}
-        if len(steps) <= 1:
-            # Evenly spaced among all offsets: a view.
-            links = flat[chosen[0] :: steps.pop() if steps else 1][: len(chosen)]
-        else:
-            links = flat[chosen]
-        return cls(flat[index[zero]], links, np.array(shifts, dtype=np.int64), tuple(ahead))
+        return cls(flat, index[zero], {o: (index[o], shift) for o, shift in zip(ahead, shifts, strict=True)})
 
     def advance(self, z: np.ndarray, beta: float, p: np.ndarray, q: np.ndarray) -> float:
         """``p = z + beta p`` and ``q = A p`` in one pass; returns ``p'q``. z may be in single precision."""
-        return float(_advance(self.diagonal, self.links, self.shifts, z, beta, p, q))
+        return float(_advance(self._flat, self._terms, self._reach, z, beta, p, q))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from solvers.precondition.multigrid.rows import add_products, subtract_products
+from solvers.rows import add_products, subtract_products
 
 # Columns of the level table: starts of fields in the arena, sizes, and starts of other tables.
 (
@@ -135,7 +135,7 @@ def _relax(arena, level, products, rows, active, first, last, begin, divide):  #
                 at = rows[i, ROW_SPLIT] + start
                 p = level[FIRST_PRODUCT] + odd * count
                 d = d0 + at if divide else -1
-                subtract_products(arena, n, to + at, b0 + at, d, products, p + begin, p + count, at, at)
+                subtract_products(arena, arena, arena, n, to + at, b0 + at, d, products, p + begin, p + count, at, at)
 
 
 @_inner
@@ -146,7 +146,7 @@ def _restrict(arena, level, coarse, rows, transfers, products, first, last):  # 
     for i in range(first, last):
         natural, parent = rows[i, ROW_NATURAL], rows[i, ROW_PARENT]
         base = r0 + parent if has_own else -1
-        add_products(arena, n, e0 + natural, base, -1, products, begin, end, natural, parent)
+        add_products(arena, arena, arena, n, e0 + natural, base, -1, products, begin, end, natural, parent)
 
 
 @_inner
@@ -162,12 +162,12 @@ def _prolong(arena, level, coarse, rows, transfers, products, active, first, las
             else:
                 own = level[FIRST_TRANSFER] + 1 + 2 * parity
                 begin, end = transfers[own, 0], transfers[own, 1]
-                add_products(arena, level[EVENS], x, x, -1, products, begin, end, cell, cell)
+                add_products(arena, arena, arena, level[EVENS], x, x, -1, products, begin, end, cell, cell)
         if here & 2:
             x += half
             own = level[FIRST_TRANSFER] + 2 + 2 * parity
             begin, end = transfers[own, 0], transfers[own, 1]
-            add_products(arena, level[ODDS], x, x, -1, products, begin, end, cell, cell)
+            add_products(arena, arena, arena, level[ODDS], x, x, -1, products, begin, end, cell, cell)
 
 
 @_inner
@@ -217,8 +217,8 @@ def _couple_lines(arena, level, products, out, at, n, odd, link):  # type: ignor
     count = level[PRODUCT_COUNT]
     first = level[FIRST_PRODUCT] + odd * count
     along, b = first + 1 + 2 * link, level[RIGHT_SIDE] + at
-    subtract_products(arena, n, out, b, -1, products, first + 1, along, at, at)
-    subtract_products(arena, n, out, out, -1, products, along + 2, first + count, at, at)
+    subtract_products(arena, arena, arena, n, out, b, -1, products, first + 1, along, at, at)
+    subtract_products(arena, arena, arena, n, out, out, -1, products, along + 2, first + count, at, at)
 
 
 @_inner

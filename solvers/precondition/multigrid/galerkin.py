@@ -31,8 +31,8 @@ from numba import njit
 
 from solvers.precondition.multigrid import cycle as c
 from solvers.precondition.multigrid.layout import Offset, forward, neighbours
-from solvers.precondition.multigrid.rows import LANES, add_products
 from solvers.precondition.multigrid.schedule import Plan
+from solvers.rows import LANES, add_products
 
 # Row sums below this, relative to the diagonal, are rounding of a sum that is zero.
 _NO_ROW_SUM = 1e-13
@@ -135,7 +135,7 @@ def interpolate(  # type: ignore[no-untyped-def]
             base, cell = parents[r], cells[r]
             for q in range(own_lumps.shape[0]):
                 first, last = own_lumps[q, 0], own_lumps[q, 1]
-                add_products(arena, count, parts + q * length, -1, -1, sums, first, last, base, workspace)
+                add_products(arena, arena, arena, count, parts + q * length, -1, -1, sums, first, last, base, workspace)
             some = False
             t, s, a = _U(total), _U(divisor), _U(base + diagonal)
             for k in range(_U(count)):
@@ -164,7 +164,7 @@ def interpolate(  # type: ignore[no-untyped-def]
                 straight = parts + corners[w, 3] * length if corners[w, 3] >= 0 else -1
                 first, last = corners[w, 1], corners[w, 2]
                 out = cell + corners[w, 0]
-                add_products(arena, count, out, straight, divisor, corner_terms, first, last, cell, parts)
+                add_products(arena, arena, arena, count, out, straight, divisor, corner_terms, first, last, cell, parts)
 
 
 @_compiled
@@ -181,10 +181,10 @@ def galerkin(arena, workspace, length, parents, cells, rows, count, half, entrie
             for g in range(entries[e, 1], entries[e, 2]):
                 part, first, last = parts + (g - entries[e, 1]) * length, groups[g, 1], groups[g, 2]
                 own = base + groups[g, 0] if groups[g, 0] >= 0 else -1
-                add_products(arena, count, part, own, -1, products, first, last, base, cell)
+                add_products(arena, arena, arena, count, part, own, -1, products, first, last, base, cell)
             # The first group is that of the coarse point itself, whose weight is one.
             first, last = entries[e, 3], entries[e, 4]
-            add_products(arena, count, total, parts, -1, last_products, first, last, cell, parts)
+            add_products(arena, arena, arena, count, total, parts, -1, last_products, first, last, cell, parts)
             out = entries[e, 0] + rows[r] + 1
             for odd in range(2):
                 to, origin = _U(out + odd * half), _U(total + odd)

@@ -54,9 +54,9 @@ class SymmetricStencil:
             If it is complex.
         """
         half = A.half
-        if half is not None and min(A.grid_shape) > 1 and max(max(map(abs, offset)) for offset in half.offsets) == 1:
+        if half is not None and min(A.grid_shape) > 1 and max(max(map(abs, offset)) for offset in half.links) == 1:
             # The usual case: nothing to take apart.
-            links = {offset: link.reshape(A.grid_shape) for offset, link in zip(half.offsets, half.links, strict=True)}
+            links = {offset: link.reshape(A.grid_shape) for offset, link in half.links.items()}
             diagonal = half.diagonal.reshape(A.grid_shape)
             return cls(A.grid_shape, A.periodic, diagonal, links, True, _scale(diagonal, diagonal))
         if A.dtype.kind == "c":

@@ -15,7 +15,7 @@ import numpy as np
 from solvers.precondition.multigrid import cycle as c
 from solvers.precondition.multigrid.colours import RED_BLACK, SEAM, Colour, Smoother, colours_of
 from solvers.precondition.multigrid.layout import BELOW, LevelLayout, Offset, descend, forward, neighbours
-from solvers.precondition.multigrid.rows import LANES
+from solvers.rows import LANES
 
 EVERYWHERE = 0  # row of the colour table: all points
 _SLAB_POINTS = 2048

@@ -114,7 +114,7 @@ def _iterate(problem: Correction) -> Outcome:
     rz_old, p_size, largest_curvature = 1.0, 0.0, 0.0
     while budget[0] > 0:
         budget[0] -= 1
-        z, rz = (r, rr) if precondition is None else precondition(r)
+        z, rz = (r, rr) if precondition is None else precondition(r, norm)
         if not rz > 0.0:
             if not isfinite(rz):
                 return best.of(d, norm), Status.NONFINITE_OUTPUT, "M returned NaN or infinity"

@@ -62,8 +62,8 @@ class Correction:
     budget: list[int]
     preconditioner: System | None = None
 
-    def precondition_and_product(self) -> Callable[[np.ndarray], tuple[np.ndarray, float]] | None:
-        """r -> (z, r'z) for z = M r; in one go where M offers ``matvec_and_product`` and z needs no projection.
+    def precondition_and_product(self) -> Callable[[np.ndarray, float], tuple[np.ndarray, float]] | None:
+        """(r, its norm) -> (z, r'z) for z = M r; at once where M offers ``matvec_and_product`` and nothing is projected.
 
         z may then be in a lower precision, and lasts until the next call.
         """
@@ -73,15 +73,15 @@ class Correction:
         merged = getattr(M.original, "matvec_and_product", None) if M is not None else None
         if M is None or merged is None:
 
-            def separately(r: np.ndarray) -> tuple[np.ndarray, float]:
+            def separately(r: np.ndarray, norm: float) -> tuple[np.ndarray, float]:
                 z = precondition(r)
                 return z, float(np.vdot(r, z).real)
 
             return separately
 
-        def at_once(r: np.ndarray) -> tuple[np.ndarray, float]:
+        def at_once(r: np.ndarray, norm: float) -> tuple[np.ndarray, float]:
             M.products += 1
-            return merged(r)
+            return merged(r, norm)
 
         return at_once
 

@@ -1,6 +1,7 @@
 """A hierarchy: a plan, and an arena filled with the operators, weights and line factors of one matrix."""
 
 import threading
+import weakref
 from dataclasses import dataclass
 from math import frexp, inf, sqrt
 from typing import Any
@@ -65,8 +66,9 @@ class Hierarchy:
         Otherwise the memory of the hierarchy `before` is used again if it has the same plan.
         """
         if dtype != np.float64:
-            fits = before is not None and before.plan is plan and before.arena.dtype == dtype
-            single = before.arena if before is not None and fits else np.zeros(plan.arena_size, dtype=dtype)
+            single = before.arena if before is not None and before.plan is plan else _kept(plan, "single")
+            if single is None:
+                single = np.zeros(plan.arena_size, dtype=dtype)
             single[: plan.coefficient_size] = arena[: plan.coefficient_size]
             arena = single
         fill_voids(plan, arena)
@@ -76,14 +78,16 @@ class Hierarchy:
         names = ("levels", "steps", "phases", "rows", "products", "colours", "transfers", "ghosts", "line_rows")
         tables = (self.plan.tables[name] for name in names)
         self._arguments = (self.arena, *tables, self.inverse, self.plan.coarsest_positions)
+        if self.arena.dtype == np.float32:
+            weakref.finalize(self, _keep, self.plan, "single", self.arena).atexit = False
 
-    def apply(self, r: np.ndarray, z: np.ndarray) -> tuple[float, float]:
+    def apply(self, r: np.ndarray, z: np.ndarray, norm: float | None = None) -> tuple[float, float]:
         """The cycle on ``A z = r`` from zero: returns a factor by which z is still to be multiplied, and r'z.
 
-        Both are flat fields of the finest grid in C order, r in double precision, z in that of the cycle. The factor is
-        1 unless single precision could not hold the result.
+        Both are flat fields of the finest grid in C order, r in double precision, z in that of the cycle; `norm` is
+        that of r, if known. The factor is 1 unless single precision could not hold the result.
         """
-        scale_in = _normalising(r)
+        scale_in = _normalising(r, norm)
         scale_out = self.scale / scale_in
         inside = scale_out if 1e-15 < scale_out < 1e15 else 1.0
         if len(self.plan.layouts) == 1:
@@ -98,9 +102,9 @@ class Hierarchy:
         return interpolation_matrix(self.plan, self.arena, level)
 
 
-def _normalising(r: np.ndarray) -> float:
+def _normalising(r: np.ndarray, norm: float | None) -> float:
     """A power of two that brings `r` to a norm near one, so that its squares and small parts fit single precision."""
-    size = sqrt(float(np.dot(r, r)))
+    size = sqrt(float(np.dot(r, r))) if norm is None else norm
     if not 1e-140 < size < 1e140:  # the square may have left double precision
         size = float(np.max(np.abs(r), initial=0.0))
     return 2.0 ** -frexp(size)[1] if 0.0 < size < inf else 1.0
@@ -183,27 +187,48 @@ def interpolation_matrix(plan: Plan, arena: np.ndarray, level: int) -> sp.csr_ar
 # -- Filling one ------------------------------------------------------------------------------------------------------
 
 
-_KEPT = 64 * 2**20  # bytes of a set-up's scratch that are kept for the next one
-_scratch = threading.local()
+_KEPT = 64 * 2**20  # bytes of an arena that are kept for the next matrix
+_arenas = threading.local()
+
+
+def _keep(plan: Plan, use: str, arena: np.ndarray) -> None:
+    """Keep an arena that is no longer needed, for the next matrix on the same grid in this thread.
+
+    Fresh memory is handed out page by page, which takes as long as to work on it.
+    """
+    if arena.nbytes <= _KEPT:
+        setattr(_arenas, use, (plan, arena))
+
+
+def _kept(plan: Plan, use: str) -> np.ndarray | None:
+    """The arena that was kept for this plan, now the caller's, or None."""
+    kept = getattr(_arenas, use, None)
+    if kept is None or kept[0] is not plan:
+        return None
+    setattr(_arenas, use, None)
+    return np.asarray(kept[1])
 
 
 def empty_arena(plan: Plan, dtype: np.dtype) -> np.ndarray:
     """Room for the coefficients in double precision; with the workspace of the cycle, if that has the same precision.
 
-    Otherwise it is scratch: each thread keeps the last one, for the next matrix on the same grid. What a set-up does
-    not overwrite stays zero, but for the ghosts of periodic axes, where some are read before they are written. Fresh
-    memory would be handed out page by page, which takes as long as to work on it.
+    Otherwise it is scratch, kept for the next matrix on the same grid. What a set-up does not overwrite stays zero,
+    but for the ghosts of periodic axes, some of which are read before they are written.
     """
     if dtype == np.float64:
         return np.zeros(plan.arena_size + workspace_size(plan))
-    kept = getattr(_scratch, "last", None)
-    if kept is not None and kept[0] is plan:
-        if any(plan.periodic):
-            kept[1][:] = 0
-        return np.asarray(kept[1])
-    arena = np.zeros(plan.coefficient_size + workspace_size(plan))
-    _scratch.last = (plan, arena) if arena.nbytes <= _KEPT else None
+    arena = _kept(plan, "double")
+    if arena is None:
+        arena = np.zeros(plan.coefficient_size + workspace_size(plan))
+    elif any(plan.periodic):
+        arena[:] = 0
     return arena
+
+
+def done_with(plan: Plan, arena: np.ndarray, dtype: np.dtype) -> None:
+    """The other end of `empty_arena`: scratch is kept."""
+    if dtype != np.float64:
+        _keep(plan, "double", arena)
 
 
 def fill_voids(plan: Plan, arena: np.ndarray) -> None:

@@ -23,6 +23,7 @@ from solvers.precondition.multigrid.hierarchy import (
     Hierarchy,
     coarsen,
     coarsest_inverse,
+    done_with,
     empty_arena,
     factor,
     fill_interpolation,
@@ -263,6 +264,7 @@ class Multigrid:
         inverse, smallest = coarsest_inverse(chosen, arena)
         self._z: np.ndarray | None = None
         self._hierarchy = Hierarchy.of(chosen, arena, inverse, stencil.scale, self.precision, self._hierarchy)
+        done_with(chosen, arena, self.precision)
         self._finest = operator
         self.shape, self.dtype = operator.shape, operator.dtype
         self.symmetric = self.presweeps == self.postsweeps
@@ -290,15 +292,18 @@ class Multigrid:
             z -= z.mean()
         return z
 
-    def matvec_and_product(self, r: np.ndarray) -> tuple[np.ndarray, float]:
-        """z = M r in the precision of the cycle, to be used before the next call, and r'z: one pass less for `cg`."""
+    def matvec_and_product(self, r: np.ndarray, norm: float) -> tuple[np.ndarray, float]:
+        """z = M r in the precision of the cycle, to be used before the next call, and r'z: two passes less for `cg`.
+
+        `norm` is that of r.
+        """
         hierarchy, operator = self._ready()
         if operator.mask is not None or self._constants or r.dtype != np.float64:
             z = self.matvec(r)
             return z, float(np.vdot(r, z))
         if self._z is None:
             self._z = np.empty(r.size, dtype=hierarchy.arena.dtype)
-        factor, product = hierarchy.apply(r, self._z)
+        factor, product = hierarchy.apply(r, self._z, norm)
         return (self._z if factor == 1 else factor * self._z.astype(np.float64)), product
 
     def _ready(self) -> tuple[Hierarchy, StencilOperator]:

@@ -22,7 +22,7 @@ _SLAB_POINTS = 2048
 _PHASE_COLUMNS = 10  # kind, colour, delay; for lines pivots, link, stride, length, first row, rows, closure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one object for each plan, compared and hashed as such
 class Plan:
     """All that is known of a hierarchy before its matrix: layouts, places in the arena, and tables for the kernels.
 

@@ -50,6 +50,12 @@ def _product(coefficients, terms, reach, p, q, start, stop):  # type: ignore[no-
 
 
 @_compiled
+def _multiply(coefficients, terms, reach, p, q):  # type: ignore[no-untyped-def]
+    """q = A p"""
+    _product(coefficients, terms, reach, p, q, 0, p.size)
+
+
+@_compiled
 def _advance(coefficients, terms, reach, z, beta, p, q):  # type: ignore[no-untyped-def]
     """p = z + beta p, q = A p; returns p'q. A product follows as soon as the p that it reads is there."""
     n = p.size
@@ -134,6 +140,12 @@ class HalfStencil:
             if not _mirrored(flat[index[one]], flat[index[other]], shift):
                 return None
         return cls(flat, index[zero], {o: (index[o], shift) for o, shift in zip(ahead, shifts, strict=True)})
+
+    def product(self, p: np.ndarray) -> np.ndarray:
+        """A p, a fresh array."""
+        q = np.empty_like(p)
+        _multiply(self._flat, self._terms, self._reach, p, q)
+        return q
 
     def advance(self, z: np.ndarray, beta: float, p: np.ndarray, q: np.ndarray) -> float:
         """``p = z + beta p`` and ``q = A p`` in one pass; returns ``p'q``. z may be in single precision."""

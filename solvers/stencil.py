@@ -241,7 +241,12 @@ class StencilOperator(LinearOperator):
         strides = np.array([int(np.prod(self.grid_shape[axis + 1 :])) for axis in range(len(self.grid_shape))])
         shifts = np.array([int(np.dot(offset, strides)) for offset in self.offsets], dtype=np.int64)
         order = np.argsort(shifts, kind="stable")
-        flat = self.coefficients.reshape(len(shifts), -1)[order]
+        flat = self.coefficients.reshape(len(shifts), -1)
+        if np.any(np.diff(order) < 0) or any(self.periodic):
+            flat = flat[order]  # a copy, in which what wraps is set to zero
+        if not any(self.periodic):
+            nothing = np.empty(0, np.int64)
+            return flat, shifts[order], (nothing, nothing, np.empty(0, self.dtype))
         index = np.arange(flat.shape[1]).reshape(self.grid_shape)
         rows, columns, values = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, self.dtype)]
         for position, k in enumerate(order):
@@ -276,6 +281,8 @@ class StencilOperator(LinearOperator):
         dtype = np.result_type(self.dtype, x.dtype)
         if self.mask is None:
             u = np.ascontiguousarray(x, dtype=dtype).reshape(-1)
+            if dtype == self.dtype and self.half is not None:
+                return self.half.product(u)
             return self._apply_flat(u, np.empty(u.size, dtype=dtype))
         u = np.zeros(self.mask.size, dtype=dtype)
         u[self._unknowns] = np.ravel(x)

@@ -43,9 +43,12 @@ def working_dtype(*dtypes: Any) -> np.dtype:
     return dtype
 
 
+_NORMS = {kind: get_blas_funcs("nrm2", dtype=kind) for kind in "fdFD"}
+
+
 def norm(v: np.ndarray) -> float:
     """Euclidean norm of a vector, safe where squares of its entries would overflow or underflow."""
-    return float(get_blas_funcs("nrm2", dtype=v.dtype)(v))
+    return float(_NORMS[v.dtype.char](v))
 
 
 class System:
@@ -113,12 +116,13 @@ class System:
         self._explicit: np.ndarray | sp.csr_array | None = None
         if explicit:
             self._explicit = self._as_matrix(A)
-            self._product: Callable[[np.ndarray], np.ndarray] = self._explicit.dot
+            self._product: Callable[[np.ndarray], np.ndarray] | None = self._explicit.dot
         elif self.stencil is not None and self.stencil.dtype == self.dtype:
             self._product = self.stencil._matvec  # the kernel itself: what LinearOperator.matvec checks, we know
         else:
             self._black_box = A.matvec if hasattr(A, "matvec") else A
-            self._product = self._checked_product
+            # Not a method of its own: an object that holds itself lives on, with all its memory, until the collector runs.
+            self._product = None
 
     def _working_dtype(self, own: Any, asked: Any, exactly: bool) -> np.dtype:
         try:
@@ -161,7 +165,7 @@ class System:
     def matvec(self, x: np.ndarray) -> np.ndarray:
         """A x for a vector ``(n,)``. What comes back may be the operator's own buffer: read it, do not write to it."""
         self.products += 1
-        return self._product(x)
+        return self._checked_product(x) if self._product is None else self._product(x)
 
     def advance(self, z: np.ndarray, beta: float, p: np.ndarray) -> tuple[np.ndarray, float]:
         """``p = z + beta p`` in place; returns A p, to be read before the next product only, and ``p'A p``."""

@@ -36,9 +36,11 @@ for method in (cg, flexible_cg, minres, gmres, gmres_dr, bicgstab, direct):
 # at the crossings. One number between them takes factors up to 10,000 unknowns in 2D and 3,400 in 3D, and is nowhere
 # more than half slower than the better choice.
 _DIRECT_PAYS = 1e8
-# PLACEHOLDER
-_BEATS_MULTIGRID = 1e6
+# Black-box multigrid, where A has a grid of this many points, or more, is faster than both; on smaller ones the
+# difference is a few milliseconds, for which its kernels, which compile once on a machine, are not worth waiting.
 _SMALLEST_GRID = 3000
+# With more right-hand sides than these the factors, made once, catch up where they pay at all.
+_FACTORS_SHARED = 16
 # Up to here a factorisation is affordable where nothing else works: 2D to a million unknowns, 3D to 130,000.
 _DIRECT_POSSIBLE = 1e12
 # An iterative method that has another one behind it gets no longer than this: with a hierarchy that fits the problem
@@ -245,9 +247,8 @@ def plan(system: System, columns: int, M: Any) -> list[_Attempt]:
         iterative = _Attempt("cg", _hierarchy(), f"A is symmetric with a positive diagonal; {size}")
         # each further right-hand side costs the iteration a solve, the factors next to nothing
         quick = work <= _DIRECT_PAYS * columns
-        multigrid = None
-        if n >= _SMALLEST_GRID and (not quick or work > _BEATS_MULTIGRID * columns):
-            multigrid = _on_grid(system, size)
+        on_grid = n >= _SMALLEST_GRID and (not quick or columns <= _FACTORS_SHARED)
+        multigrid = _on_grid(system, size) if on_grid else None
         if quick:
             last = _Attempt("gmres", None, "needs no factors and no definiteness")
             return [attempt for attempt in (multigrid, factors, iterative, last) if attempt]

@@ -59,15 +59,27 @@ def detect(A: Any) -> StencilOperator | None:
 def _usual_distances(A: Any) -> list[int]:
     """Distances column minus row, above the diagonal, that a good part of the rows has."""
     n = A.shape[0]
-    rows = np.unique(np.linspace(0, n - 1, min(_SAMPLE, n)).astype(np.int64))
-    # A regular sample could meet the same column of the grid again and again.
-    rows = np.unique(np.minimum(rows + np.arange(rows.size) % 7, n - 1))
-    starts, ends = A.indptr[rows].astype(np.int64), A.indptr[rows + 1].astype(np.int64)
-    counts = ends - starts
-    places = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
-    distance = A.indices[places] - np.repeat(rows, counts)
-    values, times = np.unique(distance[(distance > 0) & (A.data[places] != 0)], return_counts=True)
-    return [int(value) for value in values[times >= _USUAL * rows.size]]
+    count = min(_SAMPLE, n)
+    # Evenly spread, but not regularly: that could meet the same column of the grid again and again.
+    rows = np.arange(count) * n // count
+    rows = np.minimum(rows + np.arange(count) % 7, n - 1)
+    found = np.sort(_distances(A.indptr, A.indices, A.data, rows))
+    changes = np.flatnonzero(np.diff(found, prepend=0))
+    times = np.diff(changes, append=found.size)
+    return [int(value) for value in found[changes[times >= _USUAL * count]]]
+
+
+@njit(cache=True, nogil=True)
+def _distances(indptr, indices, data, rows):  # type: ignore[no-untyped-def]
+    """Column minus row of the entries above the diagonal in some rows."""
+    found = np.empty(27 * rows.size, dtype=np.int64)
+    count = 0
+    for row in rows:
+        for k in range(indptr[row], indptr[row + 1]):
+            if indices[k] > row and data[k] != 0 and count < found.size:
+                found[count] = indices[k] - row
+                count += 1
+    return found[:count]
 
 
 def _grids(distances: list[int], n: int) -> list[tuple[int, ...]]:
@@ -117,7 +129,7 @@ def _fill(A: Any, grid: tuple[int, ...], distances: list[int]) -> StencilOperato
     for room in (expected, [True] * len(around)):
         slots = np.where(room, np.cumsum(room) - 1, -1)
         used, wraps = np.zeros(len(around), dtype=np.bool_), np.zeros(len(grid), dtype=np.int64)
-        fields = np.zeros((sum(room), A.shape[0]), dtype=A.dtype)
+        fields = np.empty((sum(room), A.shape[0]), dtype=A.dtype)
         outcome = _collect(A.indptr, A.indices, A.data, shape, slots, used, wraps, fields)
         if outcome != _NO_ROOM:
             break
@@ -142,11 +154,11 @@ def _fill(A: Any, grid: tuple[int, ...], distances: list[int]) -> StencilOperato
 
 def _side(coefficients: np.ndarray, axis: int, end: int) -> str:
     """Name of a side by the sums of its rows; edges, which feel another side too, are left out where they can be."""
-    rows = np.take(coefficients, end, axis=axis + 1)
-    inner = rows[(slice(None), *(slice(1, -1) if size > 2 else slice(None) for size in rows.shape[1:]))]
-    largest = np.max(np.abs(inner), axis=0, initial=0.0)
-    eps = float(np.finfo(rows.dtype).eps)
-    return "neumann" if np.all(np.abs(inner.sum(axis=0)) <= 100 * eps * largest) else "dirichlet"
+    inner = [slice(1, -1) if size > 2 else slice(None) for size in coefficients.shape[1:]]
+    inner[axis] = end  # type: ignore[call-overload]
+    rows = coefficients[(slice(None), *inner)]
+    sums, largest = np.abs(rows.sum(axis=0)), np.abs(rows).max(axis=0)
+    return "neumann" if (sums <= 100 * float(np.finfo(rows.dtype).eps) * largest).all() else "dirichlet"
 
 
 @njit(cache=True, nogil=True)
@@ -191,21 +203,25 @@ def _collect(indptr, indices, data, shape, slots, used, wraps, fields):  # type:
     """Add all entries to the coefficient fields, of which there is one for each offset with a slot.
 
     Away from the ends of a line of the last axis all rows look alike, as a rule: entries at the distances of the first
-    of them. That is checked without a branch, and the entries are then moved a line at a time.
+    of them, each column one more than in the row before. That is checked without a branch, and the entries are then
+    moved a line at a time.
     """
     width = shape[shape.size - 1]
+    one = indices.dtype.type(1)
     for first in range(0, indptr.size - 1, width):
         begin, end = first + 1, first + width - 1
         middle = end - begin
         start = indptr[begin] if middle > 0 else 0
         count = indptr[begin + 1] - start if middle > 0 else 0
         alike = count > 0 and indptr[end] - start == count * middle
-        for m in range(count if alike else 0):
-            distance, origin = indices[start + m] - begin, start + m
-            differences = 0
-            for j in range(middle):
-                differences |= indices[origin + j * count] - (begin + j) - distance
-            alike = alike and differences == 0
+        if alike:
+            before, after = indices[start : start + count * (middle - 1)], indices[start + count : indptr[end]]
+            different = False
+            for k in range(before.size):
+                different |= after[k] - before[k] != one
+            alike = not different
+        for slot in range(fields.shape[0]):
+            fields[slot, first : first + width] = 0
         for j in range(width):
             if not (alike and 0 < j < width - 1):
                 outcome = _add_row(first + j, indptr, indices, data, shape, slots, used, wraps, fields)
@@ -216,18 +232,19 @@ def _collect(indptr, indices, data, shape, slots, used, wraps, fields):  # type:
         for m in range(count):
             number, wrapped = _slot(begin, indices[start + m], shape)
             values = data[start + m : start + count * middle]
-            some = False
-            for j in range(middle):
-                some |= values[j * count] != 0
-            if not some:
-                continue  # zeros may be stored anywhere
-            if number < 0:
-                return _NO_STENCIL
-            if slots[number] < 0:
-                return _NO_ROOM
-            used[number] = True
-            for axis in range(shape.size):
-                wraps[axis] |= (wrapped >> axis) & 1
+            if number < 0 or wrapped != 0 or not used[number]:
+                some = False
+                for j in range(middle):
+                    some |= values[j * count] != 0
+                if not some:
+                    continue  # zeros may be stored anywhere
+                if number < 0:
+                    return _NO_STENCIL
+                if slots[number] < 0:
+                    return _NO_ROOM
+                used[number] = True
+                for axis in range(shape.size):
+                    wraps[axis] |= (wrapped >> axis) & 1
             field = fields[slots[number], begin:end]
             for j in range(middle):
                 field[j] += values[j * count]

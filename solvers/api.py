@@ -1,6 +1,7 @@
 """`solve`: choose a method by what can be known cheaply, run it, verify, and fall back where the choice failed."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.util import find_spec
 from inspect import signature
 from time import perf_counter
@@ -169,13 +170,18 @@ def _run(
         "time_limit": left,
     }
     run = methods[attempt.method]
-    if "M" in signature(run).parameters:
+    if _takes_preconditioner(run):
         arguments["M"] = attempt.M
     elif attempt.M is not None:
         raise ValueError(
             f"M: method={attempt.method!r} takes no preconditioner; leave M out, or choose 'cg' or 'gmres'"
         )
     return run(system, b, x0, **arguments)
+
+
+@cache
+def _takes_preconditioner(method: Any) -> bool:
+    return "M" in signature(method).parameters
 
 
 def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, null_space: Any) -> Result:

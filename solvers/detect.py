@@ -64,9 +64,10 @@ def _usual_distances(A: Any) -> list[int]:
     rows = np.arange(count) * n // count
     rows = np.minimum(rows + np.arange(count) % 7, n - 1)
     found = np.sort(_distances(A.indptr, A.indices, A.data, rows))
-    changes = np.flatnonzero(np.diff(found, prepend=0))
-    times = np.diff(changes, append=found.size)
-    return [int(value) for value in found[changes[times >= _USUAL * count]]]
+    if found.size == 0:
+        return []
+    first = np.concatenate([[0], np.flatnonzero(found[1:] != found[:-1]) + 1, [found.size]])
+    return [int(value) for value in found[first[:-1][first[1:] - first[:-1] >= _USUAL * count]]]
 
 
 @njit(cache=True, nogil=True)

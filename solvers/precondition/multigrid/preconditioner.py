@@ -11,6 +11,7 @@ a V(1,1)-cycle: two passes over these.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any, Literal, Self
 
@@ -156,7 +157,7 @@ class Multigrid:
         smoother = self.smoother
         if smoother == "auto":
             smoother = stencil.strong_axes() or "point"
-        shapes = _shapes(stencil)
+        shapes = _shapes(stencil.shape, stencil.periodic)
         chosen = self._plan(stencil, [smoother] * (len(shapes) - 1))
         arena = empty_arena(chosen, self.precision)
         scale = stencil.scale
@@ -368,18 +369,19 @@ def _as_stencil(A: Any) -> StencilOperator:
     return found
 
 
-def _shapes(stencil: SymmetricStencil) -> list[tuple[int, ...]]:
+@lru_cache(maxsize=64)
+def _shapes(grid: tuple[int, ...], periodic: tuple[bool, ...]) -> list[tuple[int, ...]]:
     """Shapes of all levels, finest first. A periodic axis keeps two points, or they would be their own neighbours."""
     shapes: list[tuple[int, ...]] = []
-    for shape, _ in descend(stencil.shape, stencil.periodic):
-        if any(around and size < 2 for around, size in zip(stencil.periodic, shape, strict=True)):
+    for shape, _ in descend(grid, periodic):
+        if any(around and size < 2 for around, size in zip(periodic, shape, strict=True)):
             break
         shapes.append(shape)
         if prod(shape) <= COARSEST:
             break
     if prod(shapes[-1]) > _LARGEST_COARSEST:
         raise ValueError(
-            f"A: the grid {_times(stencil.shape)} is too thin to coarsen: {_times(shapes[-1])} points are left when "
+            f"A: the grid {_times(grid)} is too thin to coarsen: {_times(shapes[-1])} points are left when "
             "its periodic axis has two; choose M='amg'"
         )
     return shapes

@@ -15,6 +15,7 @@ from numba import njit
 from solvers.stencil import StencilOperator
 
 _SAMPLE = 400  # rows whose entries give the distances
+_inner = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _FITS, _NO_STENCIL, _NO_ROOM = range(3)
 _USUAL = 0.3  # share of the sampled rows that have a distance which belongs to the stencil, and not to a seam
 
@@ -162,7 +163,7 @@ def _side(coefficients: np.ndarray, axis: int, end: int) -> str:
     return "neumann" if (sums <= 100 * float(np.finfo(rows.dtype).eps) * largest).all() else "dirichlet"
 
 
-@njit(cache=True, nogil=True)
+@_inner
 def _slot(row, column, shape):  # type: ignore[no-untyped-def]
     """Number of an entry's offset, and bits for the axes around which it wraps; -1 if it is no step of at most one."""
     number, wrapped = 0, 0
@@ -182,12 +183,12 @@ def _slot(row, column, shape):  # type: ignore[no-untyped-def]
     return number, wrapped
 
 
-@njit(cache=True, nogil=True)
+@_inner
 def _add_row(row, indptr, indices, data, shape, slots, used, wraps, fields):  # type: ignore[no-untyped-def]
     """Add the entries of one row to the fields, each on its own."""
     for k in range(indptr[row], indptr[row + 1]):
         if data[k] != 0:
-            number, wrapped = _slot(row, indices[k], shape)
+            number, wrapped = _slot(row, np.int64(indices[k]), shape)
             if number < 0:
                 return _NO_STENCIL
             if slots[number] < 0:
@@ -231,7 +232,7 @@ def _collect(indptr, indices, data, shape, slots, used, wraps, fields):  # type:
         if not alike:
             continue
         for m in range(count):
-            number, wrapped = _slot(begin, indices[start + m], shape)
+            number, wrapped = _slot(begin, np.int64(indices[start + m]), shape)
             values = data[start + m : start + count * middle]
             if number < 0 or wrapped != 0 or not used[number]:
                 some = False

@@ -52,7 +52,8 @@ def _product(coefficients, terms, reach, p, q, start, stop):  # type: ignore[no-
 @_compiled
 def _multiply(coefficients, terms, reach, p, q):  # type: ignore[no-untyped-def]
     """q = A p"""
-    _product(coefficients, terms, reach, p, q, 0, p.size)
+    for start in range(0, p.size, _BLOCK):
+        _product(coefficients, terms, reach, p, q, start, min(start + _BLOCK, p.size))
 
 
 @_compiled

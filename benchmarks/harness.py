@@ -71,7 +71,7 @@ class Entry:
     per_iteration: bool = False
 
 
-@njit(cache=True)
+@njit  # not cached: the tests load this file under another name, under which the cache would not be found
 def _triad(a, b, c, s):  # type: ignore[no-untyped-def]
     for i in range(a.size):
         a[i] = b[i] + s * c[i]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from inspect import signature
+from math import sqrt
 from time import perf_counter
 from typing import Any
 
@@ -47,6 +48,16 @@ _DIRECT_POSSIBLE = 1e12
 # An iterative method that has another one behind it gets no longer than this: with a hierarchy that fits the problem
 # CG ends within some tens of iterations.
 _PATIENCE = {"cg": 500, "gmres": 50}
+
+# Systems that are not definite, seconds on the same core (benchmarks/which_solver.py). Factors of a matrix of n rows and
+# bandwidth w take about 3.5e-6 n + 4e-9 w^3: ordering and bookkeeping, and the elimination of the largest separator.
+#     estimate | SuperLU   2D  128^2: 0.07 | 0.06   256^2: 0.30 | 0.28 to 0.49   3D  20^3: 0.28 | 0.26   30^3: 3.0 | 4.0
+# Where A is an M-matrix, GMRES with AMG was faster from 10,000 rows on (convection-diffusion, cell Peclet numbers 0.01 to
+# 50: 256^2 0.12 to 0.17, 30^3 0.10 to 0.11). Where the second term rules, as in 3D, a Krylov method without a hierarchy
+# gets a quarter of the estimate as its chance (BiCGSTAB on convection-diffusion 30^3: 0.03; MINRES on Helmholtz 24^3:
+# 0.03 against 0.38); one of its products takes about 2e-9 for each entry of A, its vectors included.
+_ORDERING_SECONDS, _SEPARATOR_SECONDS, _PRODUCT_SECONDS = 3.5e-6, 4e-9, 2e-9
+_AMG_PAYS = 10_000
 
 # With these another method may still find the solution.
 _WORTH_ANOTHER = (
@@ -147,6 +158,7 @@ class _Attempt:
     M: Any
     why: str
     setup_seconds: float = 0.0  # spent on M already
+    patience: int | None = None  # iterations, if it is only a try
 
     @property
     def name(self) -> str:
@@ -159,7 +171,7 @@ def _run(
 ) -> Result:
     maxiter = controls.maxiter
     if maxiter is None and not last:
-        maxiter = _PATIENCE.get(attempt.method)
+        maxiter = attempt.patience or _PATIENCE.get(attempt.method)
     left = None if controls.time_limit is None else max(controls.deadline - perf_counter(), 1e-9)
     arguments: dict[str, Any] = {
         "rtol": controls.rtol,
@@ -256,17 +268,31 @@ def plan(system: System, columns: int, M: Any) -> list[_Attempt]:
         on_grid = n >= _SMALLEST_GRID and (not quick or columns <= _FACTORS_SHARED)
         multigrid = _on_grid(system, size) if on_grid else None
         if quick:
-            last = _Attempt("gmres", None, "needs no factors and no definiteness")
-            return [attempt for attempt in (multigrid, factors, iterative, last) if attempt]
-        plan = [attempt for attempt in (multigrid, iterative) if attempt]
+            further = _Attempt("gmres", None, "needs no factors and no definiteness")
+            return [attempt for attempt in (multigrid, factors, iterative, further) if attempt]
+        first = [attempt for attempt in (multigrid, iterative) if attempt]
     else:
-        plan = []
-    if work <= _DIRECT_POSSIBLE:
-        plan.append(factors)
+        first = []
+    first += _worth_a_try(system, work, size)
     has_diagonal = system.diagonal is not None and bool(np.all(system.diagonal))
     preconditioner = (_hierarchy() if definite or not symmetric else Jacobi()) if has_diagonal else None
-    plan.append(_Attempt("gmres", preconditioner, f"A is {kind}; {size}"))
-    return plan
+    last = _Attempt("gmres", preconditioner, f"A is {kind}; {size}")
+    return [*first, *([factors] if work <= _DIRECT_POSSIBLE else []), last]
+
+
+def _worth_a_try(system: System, work: float, size: str) -> list[_Attempt]:
+    """What may be much faster than factors where A is not definite, and costs little where it is of no use."""
+    n = system.shape[0]
+    if not system.symmetric and n >= _AMG_PAYS and system.m_matrix and find_spec("pyamg"):
+        return [_Attempt("gmres", AMG(), f"A is not symmetric, but an M-matrix; {size}")]
+    ordering, separator = _ORDERING_SECONDS * n, _SEPARATOR_SECONDS * sqrt(work / n) ** 3
+    if separator < 2 * ordering:
+        return []
+    method, products = ("minres", 1) if system.symmetric else ("bicgstab", 2)
+    patience = int((ordering + separator) / 4 / (products * _PRODUCT_SECONDS * max(system.entries, n)))
+    positive = system.diagonal is not None and bool(np.all(system.diagonal.real > 0))
+    why = f"needs no {'definiteness' if system.symmetric else 'symmetry'}; {size}, so it gets a chance"
+    return [_Attempt(method, Jacobi() if positive else None, why, patience=patience)] if patience else []
 
 
 def _on_grid(system: System, size: str) -> _Attempt | None:

@@ -284,6 +284,26 @@ class System:
         assert self.stencil is not None
         return row_sums(self.stencil)
 
+    @property
+    def entries(self) -> int:
+        """Stored entries of A; 0 where they cannot be seen."""
+        if self.stencil is not None:
+            return int(self.stencil.coefficients.size)
+        return 0 if self._explicit is None else int(self._explicit.size)
+
+    @cached_property
+    def m_matrix(self) -> bool:
+        """Positive diagonal, no positive entry beside it, and no negative row sum, to rounding: a sufficient sign."""
+        A = self.matrix
+        if A is None or self.dtype.kind == "c" or not self.diagonal_positive:
+            return False
+        values = A.data if isinstance(A, sp.csr_array) else A
+        diagonal = np.asarray(A.diagonal())
+        if np.count_nonzero(values > 0) != diagonal.size:
+            return False
+        sums = np.asarray(A.sum(axis=1))
+        return bool(np.all(sums >= -100 * np.finfo(self.dtype).eps * np.max(diagonal)))
+
     @cached_property
     def annihilates_constants(self) -> bool:
         """A times the vector of ones vanishes to rounding, as for pure Neumann and periodic problems."""

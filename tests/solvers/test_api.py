@@ -10,6 +10,7 @@ from scipy.sparse.linalg import aslinearoperator
 
 from solvers import AMG, ConvergenceError, Jacobi, Status, cg, gallery, preconditioners, solve
 from solvers.api import elimination_work
+from solvers.system import System
 
 RNG = np.random.default_rng(0)
 
@@ -197,3 +198,37 @@ def test_importing_solvers_needs_numpy_scipy_and_numba_only():
         "solvers.solve(solvers.gallery.poisson((5,)), [1.0] * 5)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_auto_on_systems_that_are_not_definite():
+    """Where factors cost seconds, what may take milliseconds gets a chance first; the truth decides all the same."""
+    transport = gallery.convection_diffusion((24, 24, 24), velocity=(1.0, 0.5, 0.25))
+    b = np.random.default_rng(0).standard_normal(transport.shape[0])
+    result = solve(transport, b, rtol=1e-8)
+    assert result.method == "gmres + AMG"
+    assert "M-matrix" in result.reason
+    small = gallery.convection_diffusion((18, 18, 18), velocity=(1.0, 0.5, 0.25))
+    assert solve(small, b[: 18**3], rtol=1e-8).method == "bicgstab + Jacobi"
+    for size in (20, 24):  # the smaller one looks definite at first, which costs a hierarchy
+        waves = gallery.helmholtz((size, size, size), wavenumber=0.5)
+        assert solve(waves, b[: size**3], rtol=1e-8).method == "minres + Jacobi"
+    plane = gallery.helmholtz((60, 60), wavenumber=0.5)
+    assert solve(plane, b[:3600], rtol=1e-8).method == "direct"
+
+
+def test_a_try_that_fails_is_finished_by_factors():
+    """So indefinite that MINRES has no chance in its time: direct goes on from its iterate."""
+    rng = np.random.default_rng(1)
+    A = gallery.helmholtz((18, 18, 18), wavenumber=1.4).tocsr()
+    A = A + sp.diags_array(1e-3 * rng.standard_normal(A.shape[0]))
+    result = solve(A, rng.standard_normal(A.shape[0]), rtol=1e-11)
+    assert result.method == "direct"
+    assert "that ended as MAX_ITERATIONS" in result.reason
+
+
+def test_m_matrix():
+    assert System(gallery.poisson((5, 5))).m_matrix
+    assert System(gallery.convection_diffusion((5, 5), velocity=(9.0, -3.0)).tocsr()).m_matrix
+    assert not System(gallery.helmholtz((5, 5), wavenumber=1.0)).m_matrix
+    assert not System(np.array([[2.0, 1.0], [0.0, 2.0]])).m_matrix  # a positive entry beside the diagonal
+    assert not System(np.array([[2.0, -3.0], [0.0, 2.0]])).m_matrix  # a negative row sum

@@ -49,13 +49,13 @@ _DIRECT_POSSIBLE = 1e12
 # CG ends within some tens of iterations.
 _PATIENCE = {"cg": 500, "gmres": 50}
 
-# Systems that are not definite, seconds on the same core (benchmarks/which_solver.py). Factors of a matrix of n rows and
-# bandwidth w take about 3.5e-6 n + 4e-9 w^3: ordering and bookkeeping, and the elimination of the largest separator.
+# Systems that are not definite, seconds on the same core (benchmarks/which_solver.py). Factors of a matrix of n rows
+# and bandwidth w take about 3.5e-6 n + 4e-9 w^3: ordering and bookkeeping, and elimination of the largest separator.
 #     estimate | SuperLU   2D  128^2: 0.07 | 0.06   256^2: 0.30 | 0.28 to 0.49   3D  20^3: 0.28 | 0.26   30^3: 3.0 | 4.0
-# Where A is an M-matrix, GMRES with AMG was faster from 10,000 rows on (convection-diffusion, cell Peclet numbers 0.01 to
-# 50: 256^2 0.12 to 0.17, 30^3 0.10 to 0.11). Where the second term rules, as in 3D, a Krylov method without a hierarchy
-# gets a quarter of the estimate as its chance (BiCGSTAB on convection-diffusion 30^3: 0.03; MINRES on Helmholtz 24^3:
-# 0.03 against 0.38); one of its products takes about 2e-9 for each entry of A, its vectors included.
+# Where A is an M-matrix, GMRES with AMG was faster from 10,000 rows on (convection-diffusion, cell Peclet numbers 0.01
+# to 50: 256^2 0.12 to 0.17, 30^3 0.10 to 0.11). Where the second term rules, as in 3D, a Krylov method without a
+# hierarchy gets a quarter of the estimate as its chance (BiCGSTAB on convection-diffusion 30^3: 0.03; MINRES on
+# Helmholtz 24^3: 0.03 against 0.38); one of its products takes about 2e-9 an entry of A, its vectors included.
 _ORDERING_SECONDS, _SEPARATOR_SECONDS, _PRODUCT_SECONDS = 3.5e-6, 4e-9, 2e-9
 _AMG_PAYS = 10_000
 

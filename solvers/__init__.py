@@ -23,14 +23,26 @@ from solvers.krylov.flexible_cg import flexible_cg
 from solvers.krylov.gmres import gmres
 from solvers.krylov.gmres_dr import gmres_dr
 from solvers.krylov.minres import minres
-from solvers.precondition import AMG, Jacobi, Multigrid, Preconditioner, preconditioners
+from solvers.precondition import (
+    AMG,
+    ILU,
+    SSOR,
+    IncompleteCholesky,
+    Jacobi,
+    Multigrid,
+    Preconditioner,
+    preconditioners,
+)
 from solvers.result import ConvergenceError, Result, Status
 from solvers.stencil import StencilOperator
 
 __all__ = [
     "AMG",
+    "ILU",
+    "SSOR",
     "ConvergenceError",
     "Factorisation",
+    "IncompleteCholesky",
     "Jacobi",
     "Multigrid",
     "Preconditioner",

@@ -6,8 +6,19 @@
 """
 
 from solvers.precondition.amg import AMG
+from solvers.precondition.ilu import ILU, IncompleteCholesky
 from solvers.precondition.jacobi import Jacobi
 from solvers.precondition.multigrid import Multigrid
 from solvers.precondition.protocol import Preconditioner, preconditioners
+from solvers.precondition.ssor import SSOR
 
-__all__ = ["AMG", "Jacobi", "Multigrid", "Preconditioner", "preconditioners"]
+__all__ = [
+    "AMG",
+    "ILU",
+    "SSOR",
+    "IncompleteCholesky",
+    "Jacobi",
+    "Multigrid",
+    "Preconditioner",
+    "preconditioners",
+]

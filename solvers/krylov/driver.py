@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from solvers.krylov.controls import Controls, right_hand_side
+from solvers.precondition.protocol import Lagging
 from solvers.result import Result, Status
 from solvers.system import System, norm, working_dtype
 
@@ -89,6 +90,16 @@ class Correction:
 # What a kernel returns: its best d, a Status if it had to end (None: it believes to be done), and why.
 Outcome = tuple[np.ndarray, Status | None, str]
 Kernel = Callable[[Correction], Outcome]
+
+
+# Of these a preconditioner that is too old may be the cause.
+_A_FRESH_M_MAY_HELP = (
+    Status.STAGNATED,
+    Status.BREAKDOWN,
+    Status.INDEFINITE_PRECONDITIONER,
+    Status.INDEFINITE_OPERATOR,
+    Status.NONFINITE_OUTPUT,
+)
 
 
 @dataclass
@@ -192,7 +203,8 @@ def _ready(M: Any, system: System) -> Any:
         raise TypeError(f"M: got the class {M.__name__} itself; give an object, {M.__name__}()")
     if isinstance(M, str):
         raise TypeError(f"M: got the name {M!r}; names are for solve(A, b, M={M!r}), give the object here")
-    if hasattr(M, "setup") and getattr(M, "shape", None) is None:
+    # One that lags decides by itself what to do about another matrix.
+    if hasattr(M, "setup") and (getattr(M, "shape", None) is None or isinstance(M, Lagging)):
         M.setup(system)
     return M
 
@@ -281,6 +293,11 @@ def _solve_column(
         x = None if x is None else project(x)
 
     precondition = _preconditioning(preconditioner, project)
+    # A preconditioner of an earlier matrix may ask to be set up for this one in the middle: the method then ends with
+    # what it has, and the next round goes on with a fresh one.
+    lagged: Lagging | None = None
+    if preconditioner is not None and isinstance(preconditioner.original, Lagging):
+        lagged = preconditioner.original
 
     def residual(x: np.ndarray) -> tuple[np.ndarray, float, float]:
         """What is left for the kernel, its norm, and the norm of the true residual."""
@@ -319,7 +336,9 @@ def _solve_column(
 
         def record(estimate: float, scale: float = scale) -> Status | None:
             history.append(estimate * scale)
-            return Status.TIME_LIMIT if perf_counter() > controls.deadline else None
+            if perf_counter() > controls.deadline:
+                return Status.TIME_LIMIT
+            return Status.USER_STOP if lagged is not None and lagged.worn_out else None
 
         def report(d: np.ndarray, scale: float = scale, base: np.ndarray = base) -> Status | None:
             if controls.callback is None:
@@ -355,6 +374,13 @@ def _solve_column(
         ending = verdict()
         if ending is not None:
             return _Column(x, ending, inconsistent, true, history)
+        if (
+            lagged is not None
+            and not lagged.fresh
+            and (lagged.worn_out or status in _A_FRESH_M_MAY_HELP or not fell_by_half)
+            and lagged.refresh(system)
+        ):
+            continue
         if status is None and not fell_by_half:
             status = Status.STAGNATED
             sentence = f"the true residual stopped at {true:.3e}, the tolerance is {tolerance:.3e}"

@@ -8,6 +8,7 @@
 from solvers.precondition.amg import AMG
 from solvers.precondition.ilu import ILU, IncompleteCholesky
 from solvers.precondition.jacobi import Jacobi
+from solvers.precondition.lagged import Lagged
 from solvers.precondition.multigrid import Multigrid
 from solvers.precondition.protocol import Preconditioner, preconditioners
 from solvers.precondition.ssor import SSOR
@@ -18,6 +19,7 @@ __all__ = [
     "SSOR",
     "IncompleteCholesky",
     "Jacobi",
+    "Lagged",
     "Multigrid",
     "Preconditioner",
     "preconditioners",

@@ -54,6 +54,8 @@ class AMG:
     ('cg + AMG', True, True)
     """
 
+    setup_applies = 15.0  # the cost of a set-up in applications, for `Lagged`
+
     def __init__(self, coarsening: Coarsening = "auto", near_null_space: np.ndarray | None = None) -> None:
         if coarsening not in get_args(Coarsening):
             raise ValueError(f"coarsening: expected one of {get_args(Coarsening)}, got {coarsening!r}")

@@ -32,6 +32,8 @@ class Jacobi:
     Jacobi for 2 unknowns, float64: diagonal 2 to 4, symmetric positive definite
     """
 
+    setup_applies = 20.0  # the cost of a set-up in applications, for `Lagged`
+
     def __init__(self) -> None:
         self.shape: tuple[int, int] | None = None
         self.dtype = np.dtype(float)

@@ -23,6 +23,11 @@ class Preconditioner(Protocol):
     symmetric, positive : bool
         Whether `matvec` is a symmetric (Hermitian) and a positive definite operator, as far as the matrix shows: both
         are needed by `cg`.
+
+    Notes
+    -----
+    Optional: ``rmatvec``, the adjoint of `matvec`, for the adjoint solves of `solvers.autograd`; ``setup_applies``,
+    what a set-up costs in applications, for `Lagged`.
     """
 
     shape: tuple[int, int] | None
@@ -35,3 +40,24 @@ class Preconditioner(Protocol):
 
     def matvec(self, r: np.ndarray) -> np.ndarray:
         """Approximation of the solution z of ``A z = r``, shape ``(n,)``; a fresh array."""
+
+
+@runtime_checkable
+class Lagging(Protocol):
+    """A preconditioner that may be that of an earlier matrix, and can be renewed in the middle of a solve.
+
+    Attributes
+    ----------
+    fresh : bool
+        It was set up for the matrix at hand, or cannot be.
+    worn_out : bool
+        It was not, and the solve would by now have been cheaper if it had.
+    """
+
+    fresh: bool
+
+    @property
+    def worn_out(self) -> bool: ...
+
+    def refresh(self, A: Any) -> bool:
+        """Set up for A; False if that is impossible, and nothing is changed."""

@@ -9,8 +9,6 @@ so that the chain from row to row is one multiplication and one subtraction. The
 test for negative ones.
 """
 
-from typing import Self
-
 import numpy as np
 import scipy.sparse as sp
 from numba import njit
@@ -70,16 +68,27 @@ def pattern_of(system: System, name: str) -> tuple[sp.csr_array, np.ndarray, np.
         )
     pattern = sp.csr_array(system.matrix, copy=True)
     pattern.sum_duplicates()
-    rows = np.repeat(np.arange(pattern.shape[0]), np.diff(pattern.indptr))
-    places = np.flatnonzero((pattern.indices == rows) & (pattern.data != 0))
-    if places.size != pattern.shape[0]:
-        missing = np.ones(pattern.shape[0], dtype=bool)
-        missing[rows[places]] = False
+    places = np.empty(pattern.shape[0], dtype=pattern.indices.dtype)
+    missing = _find_diagonal(pattern.indptr, pattern.indices, pattern.data, places)
+    if missing >= 0:
         raise ValueError(
-            f"A: has {np.count_nonzero(missing)} zeros on its diagonal, the first in row {np.argmax(missing)}, and "
-            f"{name} divides by it; choose another preconditioner"
+            f"A: has zeros on its diagonal, the first in row {missing}, and {name} divides by it; choose another "
+            "preconditioner"
         )
     return pattern, places, pattern.data[places]
+
+
+@njit(cache=True, nogil=True)
+def _find_diagonal(indptr, indices, data, places):  # type: ignore[no-untyped-def]
+    """Where the diagonal entries lie; the first row without one that is not zero, or -1."""
+    for i in range(places.size):
+        places[i] = -1
+        for k in range(indptr[i], indptr[i + 1]):
+            if indices[k] == i and data[k] != 0:
+                places[i] = k
+        if places[i] < 0:
+            return i
+    return -1
 
 
 class TriangularPair:
@@ -107,7 +116,7 @@ class TriangularPair:
         self._pattern, self._places = pattern, places
         self._indptr, self._indices = pattern.indptr.view(unsigned), pattern.indices.view(unsigned)
         self._diagonal, self._data, self.scale = places.astype(unsigned), pattern.data, scale
-        self._adjoint: Self | None = None
+        self._adjoint: TriangularPair | None = None
 
     @property
     def entries(self) -> int:
@@ -128,5 +137,5 @@ class TriangularPair:
             transpose = sp.csr_array(self._pattern.conj().T)
             rows = np.repeat(np.arange(transpose.shape[0]), np.diff(transpose.indptr))
             places = np.flatnonzero(transpose.indices == rows)
-            self._adjoint = type(self)(transpose, places, self.scale.conj())
+            self._adjoint = TriangularPair(transpose, places, self.scale.conj())
         return self._adjoint.matvec(r)

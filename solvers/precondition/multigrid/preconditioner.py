@@ -118,6 +118,8 @@ class Multigrid:
     Gauss-Seidel, operator complexity 1.6, symmetric positive definite
     """
 
+    setup_applies = 8.0  # the cost of a set-up in applications, for `Lagged`
+
     def __init__(
         self,
         smoother: Literal["auto", "point"] | Sequence[int] = "auto",

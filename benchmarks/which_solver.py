@@ -75,9 +75,9 @@ def entries() -> list[Entry]:
     darcy = gallery.diffusion(coefficient("lognormal", (256, 256)))
     space = gallery.diffusion(coefficient("lognormal", (40, 40, 40)))
     small = gallery.diffusion(coefficient("binary", (64, 64)))
-    definite = ["cg", "cg + jacobi", "cg + amg", "direct"]
+    definite = ["cg", "cg + jacobi", "cg + ic", "cg + amg", "direct"]
     grid = [*definite, "cg + multigrid"]
-    general = ["gmres", "gmres_dr", "bicgstab", "direct"]
+    general = ["gmres", "gmres + ilu", "gmres + amg", "gmres_dr + ilu", "bicgstab", "bicgstab + ilu", "direct"]
     return [
         entry("definite, 2D grid", "Darcy, lognormal, 256 x 256, StencilOperator", darcy, grid),
         entry("definite, 2D grid, CSR", "the same as a CSR matrix", darcy.tocsr(), grid),
@@ -98,6 +98,12 @@ def entries() -> list[Entry]:
             "Helmholtz, 64 x 64, k h = 0.3",
             gallery.helmholtz((64, 64), wavenumber=0.3),
             ["minres", "direct"],
+        ),
+        entry(
+            "symmetric indefinite, 3D",
+            "Helmholtz, 24 x 24 x 24, k h = 0.5",
+            gallery.helmholtz((24, 24, 24), wavenumber=0.5),
+            ["minres", "minres + jacobi", "direct"],
         ),
         entry(
             "nonsymmetric",

@@ -4,6 +4,7 @@ Factors of a 2D matrix of 10,000 rows cost as much as 40 applications; if those 
 more than fresh ones would, they are worth keeping. Whether they still are is seen from the iterations alone:
 
 - before a solve: if the last one took more applications than one with fresh factors, by more than a set-up costs;
+- not at all for a while, if that of the last matrix was of no use for the next: for 1, 3, 7, ... matrices, up to 63;
 - inside a solve: as soon as it has taken so many. Then the method stops where it is, the inner preconditioner is set up
   for the matrix at hand, and the method goes on from there (see `solvers.krylov.driver`). No solve therefore costs
   more than about twice what fresh factors would have cost.
@@ -23,6 +24,7 @@ import numpy as np
 from solvers.precondition.protocol import preconditioners
 from solvers.system import System
 
+_LONGEST_PAUSE = 63
 _USUAL_PRICE = 20.0  # of a set-up in applications, where the inner preconditioner does not say
 
 
@@ -81,6 +83,7 @@ class Lagged:
         self._fresh_applies: int | None = None  # that a solve took right after a set-up
         self.fresh = False
         self._seconds = self._began = self._last = 0.0
+        self._pause = self._next_pause = 0  # matrices for which nothing is kept
 
     def setup(self, A: Any) -> Self:
         """Say what the next matrix is: keep what there is, or set up anew.
@@ -95,7 +98,8 @@ class Lagged:
         if self._applies and self.fresh:
             self._fresh_applies = self._applies
         paid = not self._applies or self.fresh or self._applies - self._expected <= self._price
-        if not fits or not paid:
+        self._pause -= self._pause > 0
+        if not fits or not paid or self._pause:
             self._refresh(system)
         else:
             self.age += 1
@@ -123,11 +127,17 @@ class Lagged:
 
     def refresh(self, A: Any) -> bool:
         """Set up for A in the middle of a solve; False, and everything as it was, if the inner one refuses A."""
+        age = self.age
         try:
             self._refresh(System.of(A))
         except ValueError:
             self.fresh = True  # do not ask again for this matrix
             return False
+        if age == 1:
+            self._next_pause = min(2 * self._next_pause + 1, _LONGEST_PAUSE)
+            self._pause = self._next_pause + 1
+        else:
+            self._next_pause = 0
         return True
 
     def _refresh(self, system: System) -> None:

@@ -92,6 +92,15 @@ def test_decisions_are_the_same_each_time():
     assert first.refreshes == second.refreshes
 
 
+def test_independent_matrices_cost_hardly_more_than_fresh_factors():
+    """Of 40 matrices that have nothing in common, lagging is tried on the first few and then ever more rarely."""
+    M = Lagged("direct")
+    counts = solves(M, [gallery.diffusion(np.exp(3 * field(seed))) for seed in range(40)])
+    tried = sum(count > 5 for count in counts)
+    assert 1 <= tried <= 6
+    assert M.refreshes == 40
+
+
 def test_cost_in_seconds():
     M = Lagged("direct", cost="seconds")
     solves(M, drifting(10, 0.05))

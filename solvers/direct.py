@@ -40,6 +40,7 @@ def direct(
     callback: Callback | None = None,
     null_space: Any = None,
     time_limit: float | None = None,
+    factors: "Factorisation | None" = None,
 ) -> Result:
     r"""Solve ``A x = b`` by factorisation and iterative refinement.
 
@@ -58,6 +59,9 @@ def direct(
     null_space : "constant" or array of shape (n, k), optional
         Columns that span the null space of A and of its conjugate transpose. x is the solution, or for an
         inconsistent b the least-squares solution, of smallest norm.
+    factors : Factorisation, optional
+        Factors of this very matrix (and null space), made before; they are used and not made again. The true residual
+        tells if they are those of another one.
 
     Returns
     -------
@@ -80,8 +84,8 @@ def direct(
     controls = Controls(rtol, atol, maxiter, callback, time_limit)
     rhs = right_hand_side(b)
     system = System.of(A, size=rhs.shape[0], dtype=rhs.dtype)
-    factorisation = Factorisation(null_space)
-    if system.finite:
+    factorisation = Factorisation(null_space) if factors is None else factors
+    if system.finite and (factors is None or factors.shape is None):
         factorisation.setup(system)
 
     def solve_once(problem: Correction) -> Outcome:
@@ -96,7 +100,7 @@ def direct(
         controls,
         budget=_ROUNDS,
         null_space=null_space,
-        setup_seconds=factorisation.seconds,
+        setup_seconds=factorisation.seconds if factors is None else 0.0,
         reason=factorisation.kind,
     )
     if result.status is Status.STAGNATED and factorisation.pivot_ratio <= 10 * np.finfo(system.dtype).eps:

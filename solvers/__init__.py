@@ -35,6 +35,11 @@ from solvers.precondition import (
     preconditioners,
 )
 from solvers.result import ConvergenceError, Result, Status
+from solvers.stationary.chebyshev import chebyshev
+from solvers.stationary.gauss_seidel import gauss_seidel
+from solvers.stationary.jacobi import jacobi
+from solvers.stationary.sor import sor
+from solvers.stationary.ssor import ssor
 from solvers.stencil import StencilOperator
 
 __all__ = [
@@ -53,12 +58,17 @@ __all__ = [
     "StencilOperator",
     "bicgstab",
     "cg",
+    "chebyshev",
     "direct",
     "flexible_cg",
     "gallery",
+    "gauss_seidel",
     "gmres",
     "gmres_dr",
+    "jacobi",
     "minres",
     "preconditioners",
     "solve",
+    "sor",
+    "ssor",
 ]

@@ -23,10 +23,28 @@ from solvers.krylov.minres import minres
 from solvers.precondition import AMG, Jacobi, Multigrid, preconditioners
 from solvers.registry import Registry
 from solvers.result import ConvergenceError, Result, Status
+from solvers.stationary.chebyshev import chebyshev
+from solvers.stationary.gauss_seidel import gauss_seidel
+from solvers.stationary.jacobi import jacobi
+from solvers.stationary.sor import sor
+from solvers.stationary.ssor import ssor
 from solvers.system import System
 
 methods: Registry = Registry("method")
-for method in (cg, flexible_cg, minres, gmres, gmres_dr, bicgstab, direct):
+for method in (
+    cg,
+    flexible_cg,
+    minres,
+    gmres,
+    gmres_dr,
+    bicgstab,
+    jacobi,
+    gauss_seidel,
+    sor,
+    ssor,
+    chebyshev,
+    direct,
+):
     methods.register(method.__name__)(method)
 
 # Sparse direct | the better of PyAMG's two hierarchies under our cg: set-up and one solve to rtol 1e-8, ms on one core

@@ -7,7 +7,7 @@ set-up are all of one form,
 
 with a handful of rows w and v that lie somewhere in one or two arrays. Written as a loop over the points, numba's
 compiler must check at run time that y overlaps none of them, gives up above eight rows, and does the ends of rows, all
-of a short one, point by point. Here the loop over the terms is inside the one over blocks of points, so that sums stay in
+of a short one, point by point. Here the loop over the terms is inside the one over blocks of points: sums stay in
 registers, and blocks are vectors by type: 3 to 5 times as fast on rows of 16 to 200 points, and compiled in a moment.
 
 All reads of a block come before its write, so that the arrays may be the same. At the end of a row a whole block is
@@ -89,7 +89,7 @@ def _sums(operation: str) -> Any:
     sign = "+" if operation == "fadd" else "-"
     sums.__doc__ = f"""array[out + k] = (array[base + k] {sign} sum_t w_t v_t) / factors[divisor + k] for k < n.
 
-    ``w_t = factors[weights + terms[t, 0] + k]``, ``v_t = operands[values + terms[t, 1] + k]``, t from `first` to `last`.
+    ``w_t = factors[weights + terms[t, 0] + k]``, ``v_t = operands[values + terms[t, 1] + k]``, t from first to last.
     Without a base (-1) the sum begins with zero; without a divisor (-1) it is not divided. The three arrays, which may
     be the same, are contiguous and of one precision, single or double; ``terms`` is a contiguous (count, 2) table of
     int64.

@@ -66,7 +66,7 @@ def _row_sums(coefficients, sums):  # type: ignore[no-untyped-def]
 
 
 def asymmetry(A: StencilOperator) -> float:
-    """The largest ``|a_ij - conj(a_ji)|``. Where an axis wraps around one or two points, offsets must not share entries.
+    """The largest ``|a_ij - conj(a_ji)|``. Where an axis wraps around 1 or 2 points, offsets must not share entries.
 
     Raises
     ------

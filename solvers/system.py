@@ -121,7 +121,7 @@ class System:
             self._product = self.stencil._matvec  # the kernel itself: what LinearOperator.matvec checks, we know
         else:
             self._black_box = A.matvec if hasattr(A, "matvec") else A
-            # Not a method of its own: an object that holds itself lives on, with all its memory, until the collector runs.
+            # Not a method of its own: an object that holds itself lives on, with its memory, until the collector runs.
             self._product = None
 
     def _working_dtype(self, own: Any, asked: Any, exactly: bool) -> np.dtype:
@@ -239,7 +239,8 @@ class System:
         entry is far above that, and far below any convection worth the name.
         """
         if self.stencil is not None and entries_are_apart(self.stencil):
-            largest = np.max(np.abs(self.diagonal)) if self._half else np.max(np.abs(self.stencil.coefficients))
+            known = self.diagonal if self._half else None  # one pass over less; the scale is what counts
+            largest = np.max(np.abs(self.stencil.coefficients if known is None else known))
             return bool(asymmetry(self.stencil) <= 100 * np.finfo(self.dtype).eps * largest)
         A = self.matrix
         if A is None:

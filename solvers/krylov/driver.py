@@ -51,6 +51,8 @@ class Correction:
         Units of `maxiter` that are left; the kernel counts down.
     preconditioner : System or None
         M, if `precondition` does nothing beyond it.
+    watched : bool
+        There is a callback; otherwise d need not be put together for `report`.
     """
 
     system: System
@@ -62,9 +64,10 @@ class Correction:
     report: Callable[[np.ndarray], Status | None]
     budget: list[int]
     preconditioner: System | None = None
+    watched: bool = False
 
     def precondition_and_product(self) -> Callable[[np.ndarray, float], tuple[np.ndarray, float]] | None:
-        """(r, its norm) -> (z, r'z) for z = M r; at once where M offers ``matvec_and_product`` and nothing is projected.
+        """(r, its norm) -> (z, r'z) for z = M r; at once where M has ``matvec_and_product`` and nothing is projected.
 
         z may then be in a lower precision, and lasts until the next call.
         """
@@ -357,6 +360,7 @@ def _solve_column(
                 report=report,
                 budget=budget,
                 preconditioner=preconditioner if project is None else None,
+                watched=controls.callback is not None,
             )
         )
         candidate = base + scale * d

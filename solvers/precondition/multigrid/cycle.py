@@ -394,7 +394,7 @@ def run_cycle(  # type: ignore[no-untyped-def]
                 elif kind == FILL_CORRECTION:
                     g = coarse[FIRST_NATURAL_GHOST]
                     copy_ghosts(arena, coarse[CORRECTION], ghosts, g, g + coarse[NATURAL_GHOST_COUNT])
-                elif kind == FILL_ITERATE or kind == FILL_RESIDUAL:
+                elif kind in (FILL_ITERATE, FILL_RESIDUAL):
                     g = level[FIRST_GHOST]
                     field = level[ITERATE] if kind == FILL_ITERATE else level[RESIDUAL]
                     copy_ghosts(arena, field, ghosts, g, g + level[GHOST_COUNT])

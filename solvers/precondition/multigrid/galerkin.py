@@ -22,6 +22,7 @@ J. W. Painter, SIAM J. Sci. Stat. Comput. 2 (1981) 430), computed row by row fro
 coefficients that make up an entry.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -370,7 +371,7 @@ def setup_tables(plan: Plan, number: int) -> SetupTables:
     return SetupTables(parents, cells, rows, odd_exists, length, interpolation, products)
 
 
-def _table(rows: list[tuple[int, ...]], columns: int) -> np.ndarray:
+def _table(rows: Sequence[tuple[int, ...]], columns: int) -> np.ndarray:
     return np.array(rows, dtype=np.int64).reshape(-1, columns)
 
 

@@ -30,10 +30,24 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a peer returns: its solution, and how many iterations it took if it counts them."""
+    """What a peer returns.
+
+    Attributes
+    ----------
+    x : ndarray
+        Its solution.
+    iterations : int, optional
+        How many it took, if it counts them.
+    bytes_moved : float, optional
+        Bytes that must go between memory and core, counted from the algorithm, each array once for each pass over it.
+    seconds : (float, float), optional
+        Wall and CPU time, if the peer runs in a process of its own and measures itself.
+    """
 
     x: np.ndarray
     iterations: int | None = None
+    bytes_moved: float | None = None
+    seconds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +150,8 @@ def check(entry: Entry) -> dict[str, Any]:
                 f"differs from the first peer's by {difference:.2e} (allowed {entry.agreement:.0e})"
             )
         checks[name] = {"error": error, "difference": difference, "iterations": answer.iterations}
+        if answer.bytes_moved is not None:
+            checks[name]["bytes_moved"] = answer.bytes_moved
     return checks
 
 
@@ -149,9 +165,10 @@ def measure(entry: Entry, rounds: int) -> dict[str, Any]:
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             began, began_cpu = perf_counter(), process_time()
             answer = entry.peers[name]()
+            spent = answer.seconds or (perf_counter() - began, process_time() - began_cpu)
             share = answer.iterations if entry.per_iteration and answer.iterations else 1
-            cpu[name].append((process_time() - began_cpu) / share)
-            wall[name].append((perf_counter() - began) / share)
+            wall[name].append(spent[0] / share)
+            cpu[name].append(spent[1] / share)
     reference = statistics.median(cpu[names[0]])
     return {
         "name": entry.name,
@@ -205,14 +222,20 @@ def table(report: dict[str, Any]) -> str:
         f"{facts['cpu']}, one thread, triad {facts['stream_triad_bytes_per_second'] / 1e9:.1f} GB/s, "
         f"medians of {report['rounds']} (CPU time), {report['created'][:10]}, commit {facts['commit']}",
         "",
-        "| entry | peer | ms | times the first | iterations | error |",
-        "|---|---|---|---|---|---|",
+        "| entry | peer | ms | times the first | iterations | error | bytes per unknown and iteration | GB/s |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for entry in report["entries"]:
         for name, peer in entry["peers"].items():
+            iterations = peer["iterations"]
+            traffic = rate = ""
+            if "bytes_moved" in peer:
+                runs = iterations if entry["unit"] == "seconds per iteration" else 1
+                traffic = f"{peer['bytes_moved'] / (entry['facts']['unknowns'] * iterations):.0f}"
+                rate = f"{peer['bytes_moved'] / (runs * peer['cpu_median']) / 1e9:.1f}"
             lines.append(
                 f"| {entry['name']} | {name} | {1e3 * peer['cpu_median']:.4g} | {peer['times_the_first']:.2f} | "
-                f"{peer['iterations'] if peer['iterations'] is not None else ''} | {peer['error']:.1e} |"
+                f"{iterations if iterations is not None else ''} | {peer['error']:.1e} | {traffic} | {rate} |"
             )
     return "\n".join(lines)
 

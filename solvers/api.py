@@ -228,9 +228,10 @@ def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, nu
             reasons.append("A is symmetric and annihilates the constants, so they are its null_space")
         attempts = plan(system, 1 if b.ndim == 1 else b.shape[1], M)
     result: Result | None = None
+    setup_seconds = 0.0
     for position, attempt in enumerate(attempts):
         current = _run(attempt, system, b, x0, controls, null_space, last=position == len(attempts) - 1)
-        current = replace(current, setup_seconds=current.setup_seconds + attempt.setup_seconds)
+        setup_seconds += attempt.setup_seconds
         reasons.append(f"{attempt.name}: {attempt.why}" + (f" [{current.reason}]" if current.reason else ""))
         result = current if result is None else _joined(result, current)
         if result.status not in _WORTH_ANOTHER or perf_counter() > controls.deadline:
@@ -240,7 +241,12 @@ def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, nu
         reasons.append(f"that ended as {result.status.name}")
         x0 = result.x
     assert result is not None  # every plan has an attempt
-    return replace(result, reason="; ".join(reasons), matvecs=system.products - before)
+    return replace(
+        result,
+        reason="; ".join(reasons),
+        matvecs=system.products - before,
+        setup_seconds=result.setup_seconds + setup_seconds,
+    )
 
 
 def _joined(first: Result, second: Result) -> Result:

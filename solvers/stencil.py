@@ -191,9 +191,7 @@ class StencilOperator(LinearOperator):
         """Whether a coefficient at this offset is not zero though its neighbour is no unknown."""
         if self.mask is not None:
             return bool(np.any(array[self._outside(offset)]))
-        return any(
-            bool(np.any(array[(slice(None),) * axis + (beyond,)])) for axis, beyond in self._sides_beyond(offset)
-        )
+        return any(bool(array[(slice(None),) * axis + (beyond,)].any()) for axis, beyond in self._sides_beyond(offset))
 
     def _sides_beyond(self, offset: tuple[int, ...]) -> Iterator[tuple[int, slice]]:
         """Axes, and the points along them, from which an offset leaves the grid."""

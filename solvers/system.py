@@ -7,6 +7,7 @@ once, when somebody asks.
 
 from collections.abc import Callable
 from functools import cached_property
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,10 @@ _NORMS = {kind: get_blas_funcs("nrm2", dtype=kind) for kind in "fdFD"}
 
 def norm(v: np.ndarray) -> float:
     """Euclidean norm of a vector, safe where squares of its entries would overflow or underflow."""
+    if v.dtype.char in "dD":  # four times as fast as nrm2, which guards every entry; of singles it would lose digits
+        square = float(np.vdot(v, v).real)
+        if 1e-280 < square < 1e280:
+            return sqrt(square)
     return float(_NORMS[v.dtype.char](v))
 
 
@@ -149,7 +154,7 @@ class System:
     def _as_matrix(self, A: Any) -> "np.ndarray | sp.csr_array":
         if sp.issparse(A):
             # csr_array of a csr_matrix shares its data; astype copies only where the dtype changes
-            return sp.csr_array(A).astype(self.dtype, copy=False)
+            return A if isinstance(A, sp.csr_array) and A.dtype == self.dtype else sp.csr_array(A, dtype=self.dtype)
         return np.asarray(A, dtype=self.dtype)
 
     def look_for_grid(self) -> StencilOperator | None:
@@ -238,9 +243,10 @@ class System:
         Two assemblies of the same entry differ by a few roundings of its largest contribution: 100 eps of the largest
         entry is far above that, and far below any convection worth the name.
         """
+        if self._half is not None:  # which there is only of a stencil that is symmetric bit by bit
+            return True
         if self.stencil is not None and entries_are_apart(self.stencil):
-            known = self.diagonal if self._half else None  # one pass over less; the scale is what counts
-            largest = np.max(np.abs(self.stencil.coefficients if known is None else known))
+            largest = np.max(np.abs(self.stencil.coefficients))
             return bool(asymmetry(self.stencil) <= 100 * np.finfo(self.dtype).eps * largest)
         A = self.matrix
         if A is None:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from solvers.krylov.controls import Controls, right_hand_side
-from solvers.precondition.protocol import Lagging
+from solvers.precondition.protocol import Lagging, lags
 from solvers.result import Result, Status
 from solvers.system import System, norm, working_dtype
 
@@ -207,7 +207,7 @@ def _ready(M: Any, system: System) -> Any:
     if isinstance(M, str):
         raise TypeError(f"M: got the name {M!r}; names are for solve(A, b, M={M!r}), give the object here")
     # One that lags decides by itself what to do about another matrix.
-    if hasattr(M, "setup") and (getattr(M, "shape", None) is None or isinstance(M, Lagging)):
+    if hasattr(M, "setup") and (getattr(M, "shape", None) is None or lags(M)):
         M.setup(system)
     return M
 
@@ -299,7 +299,7 @@ def _solve_column(
     # A preconditioner of an earlier matrix may ask to be set up for this one in the middle: the method then ends with
     # what it has, and the next round goes on with a fresh one.
     lagged: Lagging | None = None
-    if preconditioner is not None and isinstance(preconditioner.original, Lagging):
+    if preconditioner is not None and lags(preconditioner.original):
         lagged = preconditioner.original
 
     def residual(x: np.ndarray) -> tuple[np.ndarray, float, float]:

@@ -5,6 +5,10 @@ black ones: a half-sweep over one colour has no order, and compiles to vector in
 colour lie side by side in memory. Along the last axis, the point j of colour q sits at j // 2; its neighbours in other
 rows then have the same place in the other array, those in its own row the same and the one before or after.
 
+A coefficient that couples a point to the one behind it is stored with the latter, which has the other colour. Of a
+symmetric operator that is the array of the couplings ahead of that colour: one array serves both, and a sweep moves the
+diagonal and d links, b, and the unknowns there and back, 8 (d + 4) bytes a point; with 2 d links 8 (2 d + 4).
+
 Source: L. M. Adams and J. M. Ortega, A multi-color SOR method for parallel computation, ICPP (1982); the colours have
 the eigenvalues of SOR in natural order for consistently ordered matrices (Young 1971, chapter 5).
 """
@@ -20,37 +24,39 @@ _FAST = {"contract", "reassoc", "nsz"}  # sums may be taken in any order: withou
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _relax(own, other, b, c, omega, row, strides, q, width, rest):  # type: ignore[no-untyped-def]
+def _relax(own, other, b, centre, ahead, behind, omega, row, strides, q, width, rest):  # type: ignore[no-untyped-def]
     """Relax the points of one colour in one row, coefficients varying; the squared norm of their residuals before.
 
-    ``c[k]`` holds the coefficients of the point itself, its west and east neighbour, and of those before and after
-    along each leading axis. The arrays of unknowns have a border of zeros.
+    ``ahead[a]`` lies with these points, ``behind[a]`` with their neighbours; a = 0 is the last axis, then come the
+    leading ones. All arrays have a border of zeros.
     """
-    u, w = own[row, 1 : width + 1], b[row]
+    u, w, diagonal = own[row, 1 : width + 1], b[row, 1 : width + 1], centre[row, 1 : width + 1]
     west, east = other[row, q : q + width], other[row, q + 1 : q + 1 + width]
-    centre, c_west, c_east = c[0, row], c[1, row], c[2, row]
-    before, after = other[row - strides[0], 1 : width + 1], other[row + strides[0], 1 : width + 1]
-    c_before, c_after = c[3, row], c[4, row]
+    to_west, to_east = behind[0, row, q : q + width], ahead[0, row, 1 : width + 1]
+    up, down = row - strides[0], row + strides[0]
+    before, after = other[up, 1 : width + 1], other[down, 1 : width + 1]
+    to_before, to_after = behind[1, up, 1 : width + 1], ahead[1, row, 1 : width + 1]
     total = 0.0
     if strides.size == 1:
         for k in range(width):
-            r = w[k] - centre[k] * u[k] - c_west[k] * west[k] - c_east[k] * east[k]
-            r -= c_before[k] * before[k] + c_after[k] * after[k]
+            r = w[k] - diagonal[k] * u[k] - to_west[k] * west[k] - to_east[k] * east[k]
+            r -= to_before[k] * before[k] + to_after[k] * after[k]
             total += r * r
-            u[k] += omega * r / centre[k]
+            u[k] += omega * r / diagonal[k]
         return total
     for k in range(width):
-        r = w[k] - centre[k] * u[k] - c_west[k] * west[k] - c_east[k] * east[k]
-        rest[k] = r - c_before[k] * before[k] - c_after[k] * after[k]
+        r = w[k] - diagonal[k] * u[k] - to_west[k] * west[k] - to_east[k] * east[k]
+        rest[k] = r - to_before[k] * before[k] - to_after[k] * after[k]
     for axis in range(1, strides.size):
-        before, after = other[row - strides[axis], 1 : width + 1], other[row + strides[axis], 1 : width + 1]
-        c_before, c_after = c[3 + 2 * axis, row], c[4 + 2 * axis, row]
+        up, down = row - strides[axis], row + strides[axis]
+        before, after = other[up, 1 : width + 1], other[down, 1 : width + 1]
+        to_before, to_after = behind[axis + 1, up, 1 : width + 1], ahead[axis + 1, row, 1 : width + 1]
         for k in range(width):
-            rest[k] -= c_before[k] * before[k] + c_after[k] * after[k]
+            rest[k] -= to_before[k] * before[k] + to_after[k] * after[k]
     for k in range(width):
         r = rest[k]
         total += r * r
-        u[k] += omega * r / centre[k]
+        u[k] += omega * r / diagonal[k]
     return total
 
 
@@ -58,7 +64,7 @@ def _relax(own, other, b, c, omega, row, strides, q, width, rest):  # type: igno
 def _relax_constant(own, other, b, c, omega, row, strides, q, width, rest):  # type: ignore[no-untyped-def]
     """The same with one coefficient for all points and one for each axis; where a side has no neighbour, the border of
     zeros stands for it."""
-    u, w = own[row, 1 : width + 1], b[row]
+    u, w = own[row, 1 : width + 1], b[row, 1 : width + 1]
     west, east = other[row, q : q + width], other[row, q + 1 : q + 1 + width]
     centre, along, across = c[0], c[1], c[2]
     before, after = other[row - strides[0], 1 : width + 1], other[row + strides[0], 1 : width + 1]
@@ -83,56 +89,72 @@ def _relax_constant(own, other, b, c, omega, row, strides, q, width, rest):  # t
     return total
 
 
-def _sweeps_with(relax):  # type: ignore[no-untyped-def]
-    """A whole sweep: the black points of a slab follow as soon as the red ones of the next slab are done, so that all
-    arrays go through the cache once."""
+# A whole sweep: the black points of a slab follow as soon as the red ones of the next slab are done, so that all arrays
+# go through the cache once.
 
-    @njit(cache=True, nogil=True, fastmath=_FAST)
-    def sweep(red, black, b_red, b_black, c_red, c_black, omega, slabs, parity, strides, columns):  # type: ignore[no-untyped-def]
-        rest = np.empty(red.shape[1], dtype=red.dtype)
-        red_total, black_total = 0.0, 0.0
-        for i in range(slabs.shape[0] + 1):
-            if i < slabs.shape[0]:
-                for row in slabs[i]:
-                    q = parity[row]
-                    width = (columns - q + 1) // 2
-                    red_total += relax(red, black, b_red, c_red, omega, row, strides, q, width, rest)
-            if i > 0:
-                for row in slabs[i - 1]:
-                    q = 1 - parity[row]
-                    width = (columns - q + 1) // 2
-                    black_total += relax(black, red, b_black, c_black, omega, row, strides, q, width, rest)
-        return red_total, black_total
 
-    return sweep
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _sweep_varying(red, black, b, centre, ahead, behind, omega, slabs, parity, strides, columns):  # type: ignore[no-untyped-def]
+    rest = np.empty(red.shape[1], dtype=red.dtype)
+    of_red, of_black = 0.0, 0.0
+    for i in range(slabs.shape[0] + 1):
+        if i < slabs.shape[0]:
+            for row in slabs[i]:
+                q = parity[row]
+                n = (columns - q + 1) // 2
+                of_red += _relax(
+                    red, black, b[0], centre[0], ahead[0], behind[1], omega, row, strides, q, n, rest
+                )  # fmt: skip
+        if i > 0:
+            for row in slabs[i - 1]:
+                q = 1 - parity[row]
+                n = (columns - q + 1) // 2
+                of_black += _relax(
+                    black, red, b[1], centre[1], ahead[1], behind[0], omega, row, strides, q, n, rest
+                )  # fmt: skip
+    return of_red, of_black
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _sweep_constant(red, black, b, c, omega, slabs, parity, strides, columns):  # type: ignore[no-untyped-def]
+    rest = np.empty(red.shape[1], dtype=red.dtype)
+    of_red, of_black = 0.0, 0.0
+    for i in range(slabs.shape[0] + 1):
+        if i < slabs.shape[0]:
+            for row in slabs[i]:
+                q = parity[row]
+                of_red += _relax_constant(red, black, b[0], c, omega, row, strides, q, (columns - q + 1) // 2, rest)
+        if i > 0:
+            for row in slabs[i - 1]:
+                q = 1 - parity[row]
+                of_black += _relax_constant(black, red, b[1], c, omega, row, strides, q, (columns - q + 1) // 2, rest)
+    return of_red, of_black
 
 
 @njit(cache=True, nogil=True)
-def _split(field, rows, parity, red, black):  # type: ignore[no-untyped-def]
-    """Copy the points of each colour side by side; row i of the field goes to row ``rows[i]``."""
+def _split(field, rows, parity, colours):  # type: ignore[no-untyped-def]
+    """Copy the points of each colour side by side, inside the border; row i of the field goes to row ``rows[i]``."""
     for i in range(rows.size):
         row = rows[i]
         q = parity[row]
+        red, black = colours[0, row], colours[1, row]
         for k in range((field.shape[1] - q + 1) // 2):
-            red[row, k] = field[i, 2 * k + q]
+            red[k + 1] = field[i, 2 * k + q]
         for k in range((field.shape[1] + q) // 2):
-            black[row, k] = field[i, 2 * k + 1 - q]
+            black[k + 1] = field[i, 2 * k + 1 - q]
 
 
 @njit(cache=True, nogil=True)
-def _merge(field, rows, parity, red, black):  # type: ignore[no-untyped-def]
-    """The inverse of `_split`, for arrays with a border."""
+def _merge(field, rows, parity, colours):  # type: ignore[no-untyped-def]
+    """The inverse of `_split`."""
     for i in range(rows.size):
         row = rows[i]
         q = parity[row]
+        red, black = colours[0, row], colours[1, row]
         for k in range((field.shape[1] - q + 1) // 2):
-            field[i, 2 * k + q] = red[row, k + 1]
+            field[i, 2 * k + q] = red[k + 1]
         for k in range((field.shape[1] + q) // 2):
-            field[i, 2 * k + 1 - q] = black[row, k + 1]
-
-
-_sweep_varying = _sweeps_with(_relax)
-_sweep_constant = _sweeps_with(_relax_constant)
+            field[i, 2 * k + 1 - q] = black[k + 1]
 
 
 def is_two_coloured(A: StencilOperator) -> bool:
@@ -151,8 +173,9 @@ class RedBlack:
 
     Attributes
     ----------
-    constant : bool
-        All coefficients are constant over the grid, and equal on both sides of a point: d + 1 numbers are kept.
+    constant : ndarray, shape (d + 1,), or None
+        The coefficient of a point itself and those of its neighbours along the last and then the leading axes, if they
+        are constant over the grid and equal on both sides.
     zero_row : int or None
         The first row with a zero on the diagonal.
     """
@@ -167,53 +190,74 @@ class RedBlack:
         inner = np.indices(padded).sum(axis=0) - len(leading)  # the index sum of the points inside, border taken off
         self.parity = (inner % 2).reshape(-1).astype(np.int64)
         self.strides = np.array([prod(padded[axis + 1 :]) for axis in range(len(leading))], dtype=np.int64)
-        fields = self._in_order(A)
-        flat = fields[0].reshape(-1)
-        self.zero_row = None if flat.all() else int(np.argmin(flat != 0))
-        values = [self._constant_value(field, k) for k, field in enumerate(fields)]
-        self.constant = None not in values and values[1::2] == values[2::2]
-        if self.constant:
-            self.red = self.black = np.array(values[:1] + values[1::2], dtype=A.dtype)
-        else:
-            self.red, self.black = (np.stack(parts) for parts in zip(*map(self.split, fields), strict=True))
-
-    def _in_order(self, A: StencilOperator) -> list[np.ndarray]:
-        """Coefficient fields of the point, its west and east neighbours, and those along each leading axis."""
-        axes = len(A.grid_shape)
-        units = [tuple(step * (axis == other) for other in range(axes)) for axis in range(axes) for step in (-1, 1)]
-        order = [(0,) * axes, *units[-2:], *units[:-2]]
+        dimensions = len(A.grid_shape)
         known = dict(zip(A.offsets, A.coefficients, strict=True))
-        nothing = np.zeros(A.grid_shape, dtype=A.dtype)
-        fields = [known.get(offset, nothing).reshape(self.grid_shape) for offset in order]
-        return fields + [nothing.reshape(self.grid_shape)] * (2 if axes == 1 else 0)
+        nothing = np.zeros(1, dtype=A.dtype)
 
-    def _constant_value(self, field: np.ndarray, k: int) -> float | None:
-        """The one value of a coefficient where its neighbour is on the grid; None if there are several."""
-        inside = [slice(None)] * field.ndim
-        if k:
-            axis = field.ndim - 1 if k < 3 else (k - 3) // 2
-            inside[axis] = slice(1, None) if k % 2 else slice(None, -1)
-        values = field[tuple(inside)]
-        if not values.size:
-            return 0.0
-        return float(values.flat[0]) if np.all(values == values.flat[0]) else None
+        def field(axis: int, step: int) -> np.ndarray:
+            offset = tuple(step * (axis == other) for other in range(dimensions))
+            return np.broadcast_to(known.get(offset, nothing), A.grid_shape)
 
-    def split(self, field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The red and the black points of a field, each (padded rows, half of the columns); zero where none is."""
-        red, black = np.zeros((2, self.parity.size, (self.grid_shape[-1] + 1) // 2), dtype=field.dtype)
-        rows = np.ascontiguousarray(field).reshape(-1, self.grid_shape[-1])
-        _split(rows, self.slabs.reshape(-1), self.parity, red, black)
-        return red, black
+        axes = [dimensions - 1, *range(dimensions - 1)]
+        diagonal = field(0, 0)
+        self.zero_row = None if diagonal.all() else int(np.argmin(diagonal.reshape(-1) != 0))
+        values = [_constant_value(diagonal)]
+        for axis in axes:
+            if values[-1] is not None:
+                sides = [_constant_value(np.moveaxis(field(axis, step), axis, 0)[_INSIDE[step]]) for step in (-1, 1)]
+                values.append(sides[0] if sides[0] == sides[1] else None)
+        self.constant: np.ndarray | None = None
+        if values[-1] is not None:
+            self.constant = np.array(values + [0.0] * (dimensions == 1), dtype=A.dtype)
+            return
+        self._centre = self.split(diagonal)
+        # One for each colour and axis, a second leading axis where there is only one
+        self._ahead = np.zeros((2, max(dimensions, 2), *self._centre.shape[1:]), dtype=A.dtype)
+        self._behind = self._ahead if A.half is not None else np.zeros_like(self._ahead)
+        for place, axis in enumerate(axes):
+            self.split(field(axis, 1), self._ahead[:, place])
+            if self._behind is not self._ahead:
+                moved = np.zeros(A.grid_shape, dtype=A.dtype)
+                np.moveaxis(moved, axis, 0)[:-1] = np.moveaxis(field(axis, -1), axis, 0)[1:]
+                self.split(moved, self._behind[:, place])
 
-    def merge(self, red: np.ndarray, black: np.ndarray) -> np.ndarray:
-        """The vector ``(n,)`` whose colours are these, each with its border."""
-        field = np.empty((self.slabs.size, self.grid_shape[-1]), dtype=red.dtype)
-        _merge(field, self.slabs.reshape(-1), self.parity, red, black)
+    def split(self, field: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The red and the black points of a field: (2, padded rows, half of the columns and a border of zeros)."""
+        columns = self.grid_shape[-1]
+        if out is None:
+            out = np.zeros((2, self.parity.size, (columns + 1) // 2 + 2), dtype=field.dtype)
+        _split(np.ascontiguousarray(field).reshape(-1, columns), self.slabs.reshape(-1), self.parity, out)
+        return out
+
+    def merge(self, colours: np.ndarray) -> np.ndarray:
+        """The vector ``(n,)`` whose colours these are."""
+        field = np.empty((self.slabs.size, self.grid_shape[-1]), dtype=colours.dtype)
+        _merge(field, self.slabs.reshape(-1), self.parity, colours)
         return field.reshape(-1)
+
+    def sweep(self, x: np.ndarray, b: np.ndarray, omega: float) -> tuple[float, float]:
+        """Relax x in place; the squared norms of the residuals that were met, of the red and of the black points."""
+        factor = x.dtype.type(omega)
+        grid = (self.slabs, self.parity, self.strides, self.grid_shape[-1])
+        if self.constant is not None:
+            return _sweep_constant(x[0], x[1], b, self.constant, factor, *grid)
+        return _sweep_varying(x[0], x[1], b, self._centre, self._ahead, self._behind, factor, *grid)
 
     def start(self, b: np.ndarray) -> "RedBlackSweeps":
         """Sweeps on ``A x = b`` from zero."""
         return RedBlackSweeps(self, b)
+
+
+_INSIDE = {-1: slice(1, None), 1: slice(None, -1)}  # the points that have a neighbour on this side
+
+
+def _constant_value(values: np.ndarray) -> float | None:
+    """The one value of an array; None if there are several."""
+    if not values.size:
+        return 0.0
+    first = values.flat[0]
+    # most often the first points decide
+    return float(first) if (values[:1] == first).all() and (values == first).all() else None
 
 
 class RedBlackSweeps:
@@ -232,8 +276,7 @@ class RedBlackSweeps:
     def __init__(self, grid: RedBlack, b: np.ndarray) -> None:
         self._grid = grid
         self._b = grid.split(b.reshape(grid.grid_shape))
-        rows, width = self._b[0].shape
-        self._red, self._black = (np.zeros((rows, width + 2), dtype=b.dtype) for _ in range(2))
+        self._x = np.zeros_like(self._b)
         self._left_black = float(np.sum(np.abs(self._b[1]) ** 2))
 
     def sweep(self, omega: float) -> float:
@@ -242,17 +285,11 @@ class RedBlackSweeps:
         The residuals of the red points are those that the sweep itself meets. Those of the black ones were left by the
         sweep before, at 1 - omega times what it met, since no red point has changed between.
         """
-        grid = self._grid
-        run = _sweep_constant if grid.constant else _sweep_varying
-        factor = self._red.real.dtype.type(omega)
-        red, black = run(
-            self._red, self._black, *self._b, grid.red, grid.black, factor,
-            grid.slabs, grid.parity, grid.strides, grid.grid_shape[-1],
-        )  # fmt: skip
+        red, black = self._grid.sweep(self._x, self._b, omega)
         before = red + self._left_black
         self._left_black = (1.0 - omega) ** 2 * black
         return before
 
     def solution(self) -> np.ndarray:
         """The iterate, shape (n,)."""
-        return self._grid.merge(self._red, self._black)
+        return self._grid.merge(self._x)

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from solvers.krylov.controls import Callback, Controls
 from solvers.krylov.driver import Correction, Outcome, run
 from solvers.result import Result, Status
-from solvers.stationary.lexicographic import SortedRows
+from solvers.stationary.lexicographic import Rows
 from solvers.stationary.red_black import RedBlack, is_two_coloured
 from solvers.system import System
 
@@ -106,7 +106,7 @@ class Sweeps(Protocol):
         """The iterate, shape (n,)."""
 
 
-def sorted_rows(system: System) -> SortedRows:
+def arranged_rows(system: System) -> Rows:
     """The matrix of a system for sweeps in the order of its unknowns.
 
     Raises
@@ -120,7 +120,7 @@ def sorted_rows(system: System) -> SortedRows:
             f"A: relaxation needs its entries, and {type(system.original).__name__} shows none; give a matrix or a "
             "StencilOperator, or use a Krylov method"
         )
-    return SortedRows(sp.csr_array(matrix))
+    return Rows(sp.csr_array(matrix))
 
 
 class Relaxation:
@@ -133,14 +133,14 @@ class Relaxation:
 
     def __init__(self, omega: float) -> None:
         self.omega = omega
-        self._arranged: SortedRows | RedBlack | None = None
+        self._arranged: Rows | RedBlack | None = None
 
     def __call__(self, problem: Correction) -> Outcome:
         """Sweep on ``A d = r`` from d = 0."""
         if self._arranged is None:
             stencil = problem.system.stencil
             coloured = stencil is not None and stencil.dtype == problem.r.dtype and is_two_coloured(stencil)
-            self._arranged = RedBlack(stencil) if stencil is not None and coloured else sorted_rows(problem.system)
+            self._arranged = RedBlack(stencil) if stencil is not None and coloured else arranged_rows(problem.system)
         arranged = self._arranged
         if arranged.zero_row is not None:
             reason = f"row {arranged.zero_row} has a zero on the diagonal, which relaxation divides by"

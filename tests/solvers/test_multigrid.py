@@ -55,22 +55,24 @@ def iterations(A, seed=0, rtol=1e-8, **parameters):
 def test_poisson_in_two_dimensions_contracts_at_the_theoretical_rate(shape):
     A = gallery.poisson(shape)
     # The bounds that the project sets itself: local Fourier analysis gives 0.25 and 0.08.
-    assert contraction(A, Multigrid(dtype="float64").setup(A)) <= 0.30
+    assert contraction(A, Multigrid(dtype="float64", presweeps=1, postsweeps=1).setup(A)) <= 0.30
     assert contraction(A, Multigrid(dtype="float64", presweeps=2, postsweeps=2).setup(A)) <= 0.20
 
 
 @pytest.mark.parametrize("shape", [(15, 15, 15), (16, 16, 16), (24, 31, 17)])
 def test_poisson_in_three_dimensions_contracts_at_the_theoretical_rate(shape):
     A = gallery.poisson(shape)
-    assert contraction(A, Multigrid(dtype="float64").setup(A)) <= 0.45
+    assert contraction(A, Multigrid(dtype="float64", presweeps=1, postsweeps=1).setup(A)) <= 0.45
     assert contraction(A, Multigrid(dtype="float64", presweeps=2, postsweeps=2).setup(A)) <= 0.20
 
 
 def test_contraction_does_not_depend_on_the_size():
-    factors = [contraction(gallery.poisson((n, n)), Multigrid(dtype="float64").setup(gallery.poisson((n, n))))
-               for n in (32, 63, 100, 200)]  # fmt: skip
-    # A method that is not optimal loses a constant with each doubling; these differ in the third digit.
-    assert max(factors) - min(factors) < 0.02
+    for sweeps in (1, 2):
+        problems = [gallery.poisson((n, n)) for n in (32, 63, 100, 200)]
+        cycles = [Multigrid(dtype="float64", presweeps=sweeps, postsweeps=sweeps).setup(A) for A in problems]
+        factors = [contraction(A, M) for A, M in zip(problems, cycles, strict=True)]
+        # A method that is not optimal loses a constant with each doubling; these differ in the third digit.
+        assert max(factors) - min(factors) < 0.02
 
 
 # What was measured (40 power iterations) plus a margin of a twentieth: 0.25 and 0.35 on cells of an odd and an even
@@ -88,12 +90,13 @@ def test_contraction_does_not_depend_on_the_size():
 def test_other_centrings_and_seams_contract_independently_of_size(boundary, sizes, bound):
     for n in sizes:
         A = gallery.poisson((n, n), boundary=boundary)
-        assert contraction(A, Multigrid(dtype="float64").setup(A)) <= bound
+        assert contraction(A, Multigrid(dtype="float64", presweeps=1, postsweeps=1).setup(A)) <= bound
 
 
 def test_w_cycle_is_no_worse_than_v_cycle():
     A = gallery.diffusion(gallery.jumps((96, 96), contrast=1e3, blocks=6))
-    v, w = (contraction(A, Multigrid(cycle=c, dtype="float64").setup(A), steps=60) for c in "VW")
+    one = {"presweeps": 1, "postsweeps": 1, "dtype": "float64"}
+    v, w = (contraction(A, Multigrid(cycle=c, **one).setup(A), steps=60) for c in "VW")
     assert w <= 1.001 * v  # equal up to where the power iteration stands
     assert w < 0.6 < v  # and here, where corners of four blocks meet, much better
 
@@ -152,13 +155,14 @@ def test_fewer_sweeps_after_than_before_are_called_nonsymmetric():
 
 @pytest.mark.parametrize("size", [64, 129, 258, 421])
 @pytest.mark.parametrize("kind", ["binary", "lognormal"])
-def test_darcy_takes_ten_iterations_at_every_size(size, kind):
+def test_darcy_takes_few_iterations_at_every_size(size, kind):
     field = smooth_noise((size, size), seed=size)
     coefficient = np.where(field > 0, 12.0, 3.0) if kind == "binary" else np.exp(field)
     A = gallery.diffusion(coefficient)
-    result = cg(A, np.ones(A.shape[0]), rtol=1e-8, M=Multigrid())
-    assert result.converged
-    assert result.iterations <= 10
+    for sweeps, most in ((None, 7), (1, 10)):
+        result = cg(A, np.ones(A.shape[0]), rtol=1e-8, M=Multigrid(presweeps=sweeps, postsweeps=sweeps))
+        assert result.converged
+        assert result.iterations <= most
 
 
 def test_three_dimensional_iterations_are_flat():
@@ -183,8 +187,9 @@ def test_anisotropy_is_met_by_lines_along_the_strong_axis(weights, boundary):
     strong = int(np.argmax(weights))
     assert set(M.smoothers) == {(strong,)}
     assert f"lines along axis {strong}" in str(M).replace("zebra line Gauss-Seidel", "lines")
-    assert iterations(A) <= 8
-    assert iterations(A, smoother="point") > 40
+    lines = iterations(A)
+    assert lines <= 8
+    assert iterations(A, smoother="point", presweeps=1, postsweeps=1) > 5 * lines
 
 
 def test_lines_both_ways_where_the_strong_direction_changes():
@@ -219,7 +224,7 @@ def test_nine_point_operator_on_the_finest_level():
                 field[(slice(None),) * axis + (-1 if step > 0 else 0,)] = 0
     A = StencilOperator(offsets, inside, shape, 1.0, centring="node")
     assert Multigrid().setup(A).smoothers[0] == "colours"
-    assert contraction(A, Multigrid(dtype="float64").setup(A)) <= 0.30
+    assert contraction(A, Multigrid(dtype="float64", presweeps=1, postsweeps=1).setup(A)) <= 0.30
 
 
 # -- Masks, singular and thin grids -----------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def blocks_of(smoother, shape, periodic):
 class SparseCycle:
     """The same cycle from sparse matrices and dense blocks, as a textbook has it."""
 
-    def __init__(self, M, presweeps=1, postsweeps=1, gamma=1):
+    def __init__(self, M, presweeps, postsweeps, gamma=1):
         self.matrices = [operator.tocsr() for operator in M.operators]
         self.interpolations = M.interpolations
         self.sweeps = (presweeps, postsweeps)
@@ -138,10 +138,14 @@ def test_interpolation_carries_the_flux_across_a_jump():
 
 
 CYCLES = [
-    ({}, {}),
-    ({"presweeps": 2, "postsweeps": 1}, {"presweeps": 2, "postsweeps": 1}),
-    ({"presweeps": 1, "postsweeps": 0}, {"presweeps": 1, "postsweeps": 0}),
-    ({"cycle": "W"}, {"gamma": 2}),
+    ({"presweeps": before, "postsweeps": after, **ours}, {"presweeps": before, "postsweeps": after, **reference})
+    for before, after, ours, reference in [
+        (1, 1, {}, {}),
+        (2, 2, {}, {}),
+        (2, 1, {}, {}),
+        (1, 0, {}, {}),
+        (1, 1, {"cycle": "W"}, {"gamma": 2}),
+    ]
 ]
 
 

@@ -225,6 +225,8 @@ class System:
     @cached_property
     def diagonal(self) -> np.ndarray | None:
         """The diagonal ``(n,)``, or None where it cannot be had."""
+        if self._half is not None:
+            return self._half.diagonal
         if self._explicit is not None and self.stencil is None:
             return np.asarray(self._explicit.diagonal())
         diagonal = getattr(self.stencil if self.stencil is not None else self.original, "diagonal", None)

@@ -61,7 +61,7 @@ def blocks_of(smoother, shape, periodic):
 class SparseCycle:
     """The same cycle from sparse matrices and dense blocks, as a textbook has it."""
 
-    def __init__(self, M, presweeps, postsweeps, gamma=1):
+    def __init__(self, M, presweeps=1, postsweeps=1, gamma=1):
         self.matrices = [operator.tocsr() for operator in M.operators]
         self.interpolations = M.interpolations
         self.sweeps = (presweeps, postsweeps)

@@ -70,14 +70,14 @@ _PATIENCE = {"cg": 500, "gmres": 50}
 # Systems that are not definite, seconds on the same core (benchmarks/which_solver.py). Factors of a matrix of n rows
 # and bandwidth w take about 3.5e-6 n + 4e-9 w^3: ordering and bookkeeping, and elimination of the largest separator.
 #     estimate | SuperLU   2D  128^2: 0.07 | 0.06   256^2: 0.30 | 0.28 to 0.49   3D  20^3: 0.28 | 0.26   30^3: 3.0 | 4.0
-# Where the second term rules, as in 3D, a Krylov method without a hierarchy gets a quarter of the estimate as its chance
-# (MINRES on Helmholtz 24^3: 0.03 against 0.38); one of its products takes about 2e-9 an entry of A, its vectors
+# Where the second term rules, as in 3D, a Krylov method without a hierarchy gets a quarter of the estimate as its
+# chance (MINRES on Helmholtz 24^3: 0.03 against 0.38); one of its products takes about 2e-9 an entry of A, its vectors
 # included.
 _ORDERING_SECONDS, _SEPARATOR_SECONDS, _PRODUCT_SECONDS = 3.5e-6, 4e-9, 2e-9
 # Of an M-matrix ILU(0) exists. BiCGSTAB with it | GMRES with AMG | factors, ms (convection-diffusion, cell Peclet
 # numbers 0.01, 1 and 50, rtol 1e-8):
 #      64^2:   5, 2, 1 | 7, 8, 6 | 7         128^2: 20, 8, 3 | 19, 24, 19 | 37       256^2: 149, 45, 10 | 63, 92, 69
-#     512^2: 1968, 679, 79 | 312, 422, 344    20^3:  4, 2, 1 | 21, 16, 10 | 134       64^3: 516, 256, 69 | 934, 608, 363
+#     512^2: 1968, 679, 79 | 312, 422, 344    20^3:  4, 2, 1 | 21, 16, 10 | 134      64^3: 516, 256, 69 | 934, 608, 363
 # It wins while it takes less than some 60 iterations, which is what it gets.
 _ILU_PAYS, _ILU_PATIENCE, _AMG_PAYS = 2_000, 60, 10_000
 

@@ -165,7 +165,7 @@ def _side(coefficients: np.ndarray, axis: int, end: int) -> str:
     inner[axis] = end  # type: ignore[call-overload]
     rows = coefficients[(slice(None), *inner)]
     tolerance = 100 * float(np.finfo(rows.dtype).eps)
-    first = rows[(..., *[0] * (rows.ndim - 1))]
+    first = rows.reshape(len(rows), -1)[:, 0]
     for some in (first, rows):  # most often the first row decides
         if not (np.abs(some.sum(axis=0)) <= tolerance * np.abs(some).max(axis=0)).all():
             return "dirichlet"

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 import solvers
 from solvers import Status
@@ -24,6 +25,7 @@ N = 100_000
         ("gmres", {"restart": 15, "maxiter": 3}, 15 + 9, 0, "Storage: restart + 9 n-vectors"),
         ("gmres_dr", {"restart": 14, "k": 4, "maxiter": 4}, 14 + 4 + 7, 0, "Storage: restart + k + 7 n-vectors"),
         ("bicgstab", {}, 12, 0, "Storage: 12 n-vectors"),
+        ("chebyshev", {}, 6, 2, "Storage: 6 n-vectors"),
     ],
 )
 @pytest.mark.parametrize("preconditioned", [False, True])
@@ -45,4 +47,28 @@ def test_storage(name, parameters, claim, with_M, said, preconditioned):
     # iterate is kept only once the residual has risen.
     assert vectors <= claim + (with_M if preconditioned else 0) + 0.1
     assert vectors >= claim + (with_M if preconditioned else 0) - 1.1
+    assert said in sys.modules[run.__module__].__doc__
+
+
+@pytest.mark.parametrize(
+    ("name", "claim", "copies_of_A", "said"),
+    [
+        ("jacobi", 8, 0, "Storage: 8 n-vectors"),
+        ("gauss_seidel", 6 + 2.5, 1, "Storage and work: as of `sor`"),
+        ("sor", 6 + 2.5, 1, "A once more and 2.5 n-vectors"),
+    ],
+)
+def test_storage_of_methods_that_need_the_entries(name, claim, copies_of_A, said):
+    A = sp.diags_array([np.full(N - 1, -1.0), np.full(N, 3.0), np.full(N - 1, -1.0)], offsets=[-1, 0, 1]).tocsr()
+    of_A = (A.data.nbytes + A.indices.nbytes + A.indptr.nbytes) / (8 * N)
+    run = getattr(solvers, name)
+    run(A, np.ones(N), rtol=0, maxiter=20)
+    b = np.ones(N)
+    tracemalloc.start()
+    try:
+        run(A, b, rtol=0, maxiter=20)
+        vectors = tracemalloc.get_traced_memory()[1] / (8 * N)
+    finally:
+        tracemalloc.stop()
+    assert claim + copies_of_A * of_A - 1.1 <= vectors <= claim + copies_of_A * of_A + 0.1
     assert said in sys.modules[run.__module__].__doc__

@@ -42,12 +42,15 @@ class Answer:
         Bytes that must go between memory and core, counted from the algorithm, each array once for each pass over it.
     seconds : (float, float), optional
         Wall and CPU time, if the peer runs in a process of its own and measures itself.
+    method : str, optional
+        What it did, where it chose by itself.
     """
 
     x: np.ndarray
     iterations: int | None = None
     bytes_moved: float | None = None
     seconds: tuple[float, float] | None = None
+    method: str | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,8 @@ def check(entry: Entry) -> dict[str, Any]:
         checks[name] = {"error": error, "difference": difference, "iterations": answer.iterations}
         if answer.bytes_moved is not None:
             checks[name]["bytes_moved"] = answer.bytes_moved
+        if answer.method is not None:
+            checks[name]["method"] = answer.method
     return checks
 
 

@@ -1,8 +1,11 @@
 """Which method for which problem: what `docs/which-solver.md` says, measured, and what auto's choice costs beside it.
 
 python -m benchmarks.which_solver
+python -m benchmarks.which_solver --table    # of the results, as in docs/which-solver.md
 """
 
+import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +14,7 @@ import scipy.sparse as sp
 from scipy.spatial import Delaunay
 
 import solvers
-from benchmarks.harness import Answer, Entry, main
+from benchmarks.harness import RESULTS, Answer, Entry, main
 from benchmarks.multigrid import coefficient
 from benchmarks.solve import relative_residual
 from solvers import gallery, preconditioners, solve
@@ -26,9 +29,9 @@ def peer(A: Any, b: np.ndarray, method: str, M: str | None, null_space: str | No
     def run() -> Answer:
         if method == "auto":
             result = solve(A, b, rtol=RTOL)
-        else:
-            options = {} if M is None else {"M": preconditioners.build(M)}
-            result = getattr(solvers, method)(A, b, rtol=RTOL, null_space=null_space, **options)
+            return Answer(result.x, result.iterations, method=result.method)
+        options = {} if M is None else {"M": preconditioners.build(M)}
+        result = getattr(solvers, method)(A, b, rtol=RTOL, null_space=null_space, **options)
         return Answer(result.x, result.iterations)
 
     return run
@@ -120,5 +123,23 @@ def entries() -> list[Entry]:
     ]
 
 
+def table(report: dict[str, Any]) -> str:
+    """One line for each problem class: what auto chose, and the others from the fastest on, with their milliseconds."""
+    lines = ["| problem | unknowns | auto | others, fastest first |", "|---|---:|---|---|"]
+    for entry in report["entries"]:
+        peers = dict(entry["peers"])
+        auto = peers.pop("auto")
+        others = sorted((1e3 * peer["cpu_median"], name) for name, peer in peers.items())
+        lines.append(
+            f"| {entry['name']} | {entry['facts']['unknowns']:,} | {auto['method']} {1e3 * auto['cpu_median']:.3g} | "
+            + ", ".join(f"{name} {milliseconds:.3g}" for milliseconds, name in others)
+            + " |"
+        )
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    main(entries, "which_solver")
+    if "--table" in sys.argv:
+        print(table(json.loads((RESULTS / "which_solver.json").read_text())))
+    else:
+        main(entries, "which_solver")

@@ -220,18 +220,22 @@ def _takes_preconditioner(method: Any) -> bool:
 
 def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, null_space: Any) -> Result:
     """Try the methods of the plan in turn, each from the best iterate of those before it."""
+    result: Result | None
     reasons = []
     before = system.products
     if system.shape[0] >= _SMALLEST_GRID:
         system.look_for_grid()
     if not system.finite:
         attempts = [_Attempt("gmres", None, "A is not finite")]  # which names the fault without a computation
+    elif M is None and system.maybe_negative_definite:
+        result = _auto(system.negated(), -b, x0, controls, None, null_space)
+        return replace(result, reason=f"A is symmetric with a negative diagonal, so -A x = -b; {result.reason}")
     else:
         if null_space is None and system.annihilates_constants and system.symmetric:
             null_space = "constant"
             reasons.append("A is symmetric and annihilates the constants, so they are its null_space")
         attempts = plan(system, 1 if b.ndim == 1 else b.shape[1], M)
-    result: Result | None = None
+    result = None
     setup_seconds = 0.0
     for position, attempt in enumerate(attempts):
         current = _run(attempt, system, b, x0, controls, null_space, last=position == len(attempts) - 1)

@@ -165,6 +165,18 @@ class System:
                 self._product = self.stencil._matvec
         return self.stencil
 
+    def negated(self) -> "System":
+        """The system of -A, for an A that shows its entries."""
+        A = self.stencil
+        if A is None:
+            return System(-self._explicit, dtype=self.dtype)  # type: ignore[operator]
+        coefficients = -A.coefficients
+        coefficients.flags.writeable = False
+        return System(
+            StencilOperator(A.offsets, coefficients, A.grid_shape, A.spacing, A.boundary, A.centring, A.mask),
+            dtype=self.dtype,
+        )
+
     # -- Products ---------------------------------------------------------------------------------------------------
 
     def matvec(self, x: np.ndarray) -> np.ndarray:
@@ -237,6 +249,14 @@ class System:
         """Every diagonal entry is real and positive: necessary for a positive definite A. None if unknown."""
         d = self.diagonal
         return None if d is None else bool(np.all(d.real > 0) and not np.any(d.imag))
+
+    @property
+    def maybe_negative_definite(self) -> bool:
+        """It shows its entries, is symmetric, and its diagonal is negative: as a Laplacian is that nobody has negated."""
+        if self.stencil is None and self._explicit is None:
+            return False
+        d = self.diagonal
+        return d is not None and bool(d[0].real < 0) and bool(np.all(d.real < 0)) and self.symmetric
 
     @cached_property
     def symmetric(self) -> bool:

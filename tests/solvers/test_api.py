@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.sparse.linalg import aslinearoperator
 
-from solvers import AMG, ConvergenceError, Jacobi, Status, cg, gallery, preconditioners, solve
+from solvers import AMG, ConvergenceError, Jacobi, Status, StencilOperator, cg, gallery, preconditioners, solve
 from solvers.api import elimination_work
 from solvers.system import System
 
@@ -224,6 +224,32 @@ def test_a_try_that_fails_is_finished_by_factors():
     result = solve(A, rng.standard_normal(A.shape[0]), rtol=1e-11)
     assert result.method == "direct"
     assert "that ended as MAX_ITERATIONS" in result.reason
+
+
+@pytest.mark.parametrize("form", ["stencil", "csr", "dense", "singular", "triangulated"])
+def test_a_negative_definite_matrix_is_solved_as_its_negative(form):
+    A = gallery.diffusion(1.0 + np.random.default_rng(0).random((60, 60)))
+    if form == "singular":
+        A = gallery.poisson((60, 60), boundary="neumann")
+    rng = np.random.default_rng(1)
+    exact = rng.standard_normal(3600)
+    exact -= exact.mean()
+    matrix = -A.tocsr()
+    negative = matrix
+    if form == "stencil":
+        negative = StencilOperator(A.offsets, -A.coefficients, A.grid_shape, A.spacing, A.boundary, A.centring)
+    if form == "dense":
+        negative = matrix.toarray()
+    if form == "triangulated":
+        order = rng.permutation(3600)
+        matrix = negative = matrix[order][:, order]
+    seen = []
+    result = solve(negative, matrix @ exact, rtol=1e-10, callback=seen.append)
+    assert "negative diagonal" in result.reason
+    assert result.method == ("direct" if form in ("dense", "triangulated") else "cg + Multigrid")
+    np.testing.assert_allclose(result.x, exact, atol=1e-6)  # cond(A) is 5e3, rtol 1e-10
+    if seen:
+        np.testing.assert_allclose(seen[-1], exact, atol=1e-6)
 
 
 def test_m_matrix():

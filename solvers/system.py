@@ -252,7 +252,7 @@ class System:
 
     @property
     def maybe_negative_definite(self) -> bool:
-        """It shows its entries, is symmetric, and its diagonal is negative: as a Laplacian is that nobody has negated."""
+        """It shows its entries, is symmetric, and its diagonal negative: as of a Laplacian that nobody has negated."""
         if self.stencil is None and self._explicit is None:
             return False
         d = self.diagonal

@@ -95,7 +95,7 @@ class KroneckerSum:
 
     @classmethod
     def of(cls, A: "StencilOperator") -> Self | None:
-        """That of A, if A is real, without mask, and separable to rounding (16 eps of its largest entry).
+        """That of A, if A is real, without mask, and separable to rounding (16 eps of its diagonal).
 
         One pass over the coefficients of A, which ends at the first row of the grid that differs.
         """
@@ -106,13 +106,11 @@ class KroneckerSum:
         fields = dict(zip(A.offsets, A.coefficients, strict=True))
         if any(sum(map(abs, offset)) > 1 for offset in fields):
             return None
-        eps = float(np.finfo(A.dtype).eps)
-        scale = max(float(np.max(np.abs(_line(field, axis)))) for field in fields.values() for axis in range(dimensions))
-        if not np.isfinite(scale):
-            return None
         origin = _line(fields[zero], 0)[0]
         diagonals = [_line(fields[zero], axis) - (origin if axis else 0.0) for axis in range(dimensions)]
-        if not _is_sum_of_lines(fields[zero], diagonals, 16 * eps * scale):
+        scale = abs(origin) + max(float(np.max(np.abs(line))) for line in diagonals)
+        rounding = 16 * float(np.finfo(A.dtype).eps) * scale
+        if not (np.isfinite(scale) and _is_sum_of_lines(fields[zero], diagonals, rounding)):
             return None
         axes = []
         for axis, diagonal in enumerate(diagonals):
@@ -123,13 +121,13 @@ class KroneckerSum:
                 if offset in fields:
                     lines[-1] = _line(fields[offset], axis)
                     parts = [lines[-1] if other == axis else np.zeros(n) for other, n in enumerate(A.grid_shape)]
-                    if not _is_sum_of_lines(fields[offset], parts, 16 * eps * scale):
+                    if not _is_sum_of_lines(fields[offset], parts, rounding):
                         return None
             ahead, behind = lines
-            if not np.max(np.abs(ahead - np.roll(behind, -1))) <= 16 * eps * scale:
+            if not np.max(np.abs(ahead - np.roll(behind, -1))) <= rounding:
                 return None  # not symmetric
             axes.append(_tridiagonal(diagonal, ahead, behind))
-        return cls.from_axes(axes, 100 * eps * scale)
+        return cls.from_axes(axes, 6 * rounding)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from scipy.linalg.blas import get_blas_funcs
 
 from solvers.detect import detect
 from solvers.half_stencil import HalfStencil
+from solvers.kronecker_sum import KroneckerSum
 from solvers.krylov.updates import xpay
 from solvers.stencil import StencilOperator
 from solvers.stencil_facts import RowSums, asymmetry, entries_are_apart, row_sums
@@ -211,6 +212,8 @@ class System:
     @cached_property
     def finite(self) -> bool:
         """No NaN or infinity among the stored entries; True where there are none to look at."""
+        if self._separable is not None:
+            return True
         if self.stencil is not None:
             return self._row_sums.finite or bool(np.isfinite(self.stencil.coefficients).all())
         if self._explicit is None:
@@ -238,6 +241,8 @@ class System:
         Two assemblies of the same entry differ by a few roundings of its largest contribution: 100 eps of the largest
         entry is far above that, and far below any convection worth the name.
         """
+        if self._separable is not None:
+            return True
         if self.stencil is not None and entries_are_apart(self.stencil):
             known = self.diagonal if self._half else None  # one pass over less; the scale is what counts
             largest = np.max(np.abs(self.stencil.coefficients if known is None else known))
@@ -279,6 +284,11 @@ class System:
             return self.annihilates_constants or self._row_sums.total.real > 0
         return self.matrix is None or self.annihilates_constants or bool(self.matrix.sum().real > 0)
 
+    @property
+    def _separable(self) -> KroneckerSum | None:
+        """The stencil as a Kronecker sum, if it is one: a few numbers for each axis tell all about it."""
+        return None if self.stencil is None else self.stencil.kronecker_sum
+
     @cached_property
     def _row_sums(self) -> RowSums:
         """Of the stencil."""
@@ -308,6 +318,8 @@ class System:
     @cached_property
     def annihilates_constants(self) -> bool:
         """A times the vector of ones vanishes to rounding, as for pure Neumann and periodic problems."""
+        if self._separable is not None:
+            return self._separable.annihilates_constants
         if self.stencil is not None:
             row_sum = self._row_sums.largest
         elif self.matrix is not None:

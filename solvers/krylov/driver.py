@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from solvers.krylov.controls import Controls, right_hand_side
-from solvers.precondition.protocol import Lagging
+from solvers.precondition.protocol import Lagging, Preconditioner
 from solvers.result import Result, Status
 from solvers.system import System, norm, working_dtype
 
@@ -223,7 +223,8 @@ def _first_guesses(
             raise ValueError(f"x0: expected None, 'Mb' or an array of the shape of b, got {x0!r}")
         if preconditioner is None:
             return [column.copy() for column in columns]
-        return [np.array(preconditioner.matvec(column)) for column in columns]
+        own = isinstance(preconditioner.original, Preconditioner)  # which returns a fresh array
+        return [image if own else image.copy() for image in map(preconditioner.matvec, columns)]
     guess = np.asarray(x0)
     n = columns.shape[1]
     if guess.shape != shape and not (guess.size == n and len(columns) == 1):

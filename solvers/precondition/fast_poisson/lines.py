@@ -3,7 +3,8 @@
 Thomas' algorithm: Gaussian elimination without pivoting, stable for definite matrices (N. J. Higham, Accuracy and
 Stability of Numerical Algorithms, 2nd ed. (2002), section 9.6). Systems that lie side by side in memory are eliminated
 side by side in vector instructions, in blocks that stay in the second-level cache from the way there to the way back.
-A last row that couples to the first is eliminated beforehand, as a border.
+Pivots are made anew each time, in a block's time in the cache: that is cheaper than to fetch them from memory, where
+they would fill a field of their own. A last row that couples to the first is eliminated beforehand, as a border.
 """
 
 import numpy as np
@@ -11,65 +12,93 @@ from numba import njit
 
 from solvers.kronecker_sum import Tridiagonal
 
-_BLOCK = 40_000  # numbers of a block: with the pivots 640 KB
+_BLOCK = 32_768  # numbers of a block: with its pivots 512 KB
+
+_inner = njit(nogil=True, error_model="numpy", fastmath={"contract"}, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+@_inner
+def _eliminate(diagonal, links, rows, shifts, inverse):  # type: ignore[no-untyped-def]
+    """Inverse pivots of T + shift, for each shift a column."""
+    for k in range(shifts.size):
+        inverse[0, k] = 1.0 / (diagonal[0] + shifts[k])
+    for i in range(1, rows):
+        row, above, entry, squared = inverse[i], inverse[i - 1], diagonal[i], links[i - 1] * links[i - 1]
+        for k in range(shifts.size):
+            row[k] = 1.0 / (entry + shifts[k] - squared * above[k])
+
+
+@_inner
+def _substitute(u, inverse, links, rows, lanes):  # type: ignore[no-untyped-def]
+    """Forward and back substitution in the first rows and lanes of u."""
+    v, pivot = u[0], inverse[0]
+    for k in range(lanes):
+        v[k] *= pivot[k]
+    for i in range(1, rows):
+        v, above, pivot, link = u[i], u[i - 1], inverse[i], links[i - 1]
+        for k in range(lanes):
+            v[k] = (v[k] - link * above[k]) * pivot[k]
+    for i in range(rows - 2, -1, -1):
+        v, below, pivot, link = u[i], u[i + 1], inverse[i], links[i]
+        for k in range(lanes):
+            v[k] -= link * pivot[k] * below[k]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _solve(u, diagonal, links, corner, shifts, singular, inverse, border):  # type: ignore[no-untyped-def]
+    """Overwrite u, shape (n, lanes), with the solutions; `inverse` and `border` are scratch, shape (n, width)."""
+    n, all_lanes = u.shape
+    rows = n - 1 if corner != 0 else n  # of the tridiagonal part
+    width = inverse.shape[1]
+    for start in range(0, all_lanes, width):
+        lanes = min(width, all_lanes - start)
+        v, last = u[:, start : start + lanes], inverse[n - 1, :lanes]
+        _eliminate(diagonal, links, rows, shifts[start : start + lanes], inverse)
+        if corner != 0:
+            border[:rows, :lanes] = 0
+            border[0, :lanes] = corner
+            border[rows - 1, :lanes] = links[rows - 1]
+            _substitute(border, inverse, links, rows, lanes)
+            bottom, link = v[rows], links[rows - 1]
+            for i in range(rows):
+                w, x = border[i], v[i]
+                for k in range(lanes):
+                    bottom[k] -= w[k] * x[k]
+            for k in range(lanes):
+                schur = diagonal[rows] + shifts[start + k] - corner * border[0, k] - link * border[rows - 1, k]
+                last[k] = 1.0 / schur
+        for j in singular:
+            if start <= j < start + lanes:
+                last[j - start] = 0.0
+        if corner != 0:
+            for k in range(lanes):
+                bottom[k] *= last[k]
+                v[0, k] -= corner * bottom[k]
+                v[rows - 1, k] -= link * bottom[k]
+        _substitute(v, inverse, links, rows, lanes)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _pivots(diagonal, links, shifts, inverse):  # type: ignore[no-untyped-def]
-    """Inverse pivots of T + shift for every shift; returns the smallest pivot of all rows but the last."""
+def _pivots(diagonal, links, corner):  # type: ignore[no-untyped-def]
+    """The pivots of one matrix, and what is its null vector if the last of them is zero."""
     n = diagonal.size
-    smallest = np.inf
-    for i in range(n):
-        row = inverse[i]
-        for k in range(shifts.size):
-            row[k] = diagonal[i] + shifts[k]
-        if i > 0:
-            above, squared = inverse[i - 1], links[i - 1] * links[i - 1]
-            for k in range(shifts.size):
-                row[k] -= squared * above[k]
-        if i < n - 1:
-            for k in range(shifts.size):
-                smallest = min(smallest, row[k])
-        for k in range(shifts.size):
-            row[k] = 1.0 / row[k]
-    return smallest
-
-
-@njit(cache=True, nogil=True, fastmath={"contract"})
-def _solve(u, inverse, links, border, corner):  # type: ignore[no-untyped-def]
-    """Overwrite u, shape (n, lanes), with the solutions; `border` is empty unless the last row couples to the first."""
-    rows, lanes = u.shape
-    around = border.shape[0] > 0
-    if around:
-        rows -= 1
-    width = max(_BLOCK // u.shape[0] // 8 * 8, 16)
-    for start in range(0, lanes, width):
-        stop = min(start + width, lanes)
-        if around:
-            last = u[rows, start:stop]
-            for i in range(rows):
-                w, v = border[i, start:stop], u[i, start:stop]
-                for k in range(stop - start):
-                    last[k] -= w[k] * v[k]
-            scale, first, before = inverse[rows, start:stop], u[0, start:stop], u[rows - 1, start:stop]
-            link = links[rows - 1]
-            for k in range(stop - start):
-                last[k] *= scale[k]
-                first[k] -= corner * last[k]
-                before[k] -= link * last[k]
-        for i in range(rows):
-            v, pivot = u[i, start:stop], inverse[i, start:stop]
-            if i == 0:
-                for k in range(stop - start):
-                    v[k] *= pivot[k]
-            else:
-                link, above = links[i - 1], u[i - 1, start:stop]
-                for k in range(stop - start):
-                    v[k] = (v[k] - link * above[k]) * pivot[k]
-        for i in range(rows - 2, -1, -1):
-            v, pivot, link, below = u[i, start:stop], inverse[i, start:stop], links[i], u[i + 1, start:stop]
-            for k in range(stop - start):
-                v[k] -= link * pivot[k] * below[k]
+    rows = n - 1 if corner != 0 else n
+    pivots, border, null = diagonal.copy(), np.zeros(n), np.ones(n)
+    if corner != 0:  # the last column, down to its own row
+        border[0] = corner
+        border[rows - 1] += links[rows - 1]
+    for i in range(1, rows):
+        factor = links[i - 1] / pivots[i - 1]
+        pivots[i] -= factor * links[i - 1]
+        border[i] -= factor * border[i - 1]
+    if corner != 0:
+        pivots[rows] -= np.sum(border[:rows] ** 2 / pivots[:rows])
+    for i in range(n - 2, -1, -1):
+        ahead = border[i]
+        if i + 1 < rows:
+            ahead += links[i] * null[i + 1]
+        null[i] = -ahead / pivots[i]
+    return pivots, null
 
 
 class Lines:
@@ -83,7 +112,7 @@ class Lines:
     shifts : ndarray, shape (lanes,)
         The numbers :math:`\lambda_k`.
     dtype : numpy.dtype
-        Of the fields to come; the factors are made in double precision.
+        Of the fields to come; pivots are in double precision.
 
     Attributes
     ----------
@@ -108,43 +137,25 @@ class Lines:
 
     def __init__(self, T: Tridiagonal, shifts: np.ndarray, dtype: np.dtype) -> None:
         n = T.diagonal.size
-        rows = n - 1 if T.corner else n  # of the tridiagonal part
-        inverse = np.empty((n, shifts.size))
-        border = np.empty((0, shifts.size))
-        diagonal, links = np.ascontiguousarray(T.diagonal), np.ascontiguousarray(T.links)
-        smallest = _pivots(diagonal[:rows], links[: rows - 1], shifts, inverse[:rows])
-        scale = np.max(np.abs(diagonal)) + np.abs(shifts)
-        if T.corner:
-            smallest = min(smallest, 1.0 / np.max(inverse[rows - 1]), 1.0 / np.min(inverse[rows - 1]))
-            border = np.zeros((rows, shifts.size))
-            border[0], border[-1] = T.corner, links[-1]
-            _solve(border, inverse[:rows], links, np.empty((0, shifts.size)), 0.0)
-            last = diagonal[-1] + shifts - T.corner * border[0] - links[-1] * border[-1]
-        else:
-            with np.errstate(divide="ignore"):
-                last = 1.0 / inverse[-1]
-        # Only the last pivot of a connected semidefinite matrix can vanish; it carries the rounding of all before it.
-        vanishes = np.abs(last) <= 32 * n * np.finfo(float).eps * scale
-        if not (smallest > 0 and np.all(vanishes | (last > 0))):
-            raise ValueError(f"a pivot is {min(smallest, np.min(last)):.3e}")
-        with np.errstate(divide="ignore"):
-            inverse[-1] = np.where(vanishes, 0.0, 1.0 / last)
-        self.singular = np.flatnonzero(vanishes)
-        self._null = np.zeros((n, self.singular.size))
-        self._null[-1] = 1.0
-        for i in range(n - 2, -1, -1):  # the null vector that is one at the end, by substitution
-            if T.corner:
-                self._null[i] = -border[i, self.singular]
-            else:
-                self._null[i] = -links[i] * inverse[i, self.singular] * self._null[i + 1]
-        self._null = (self._null / np.linalg.norm(self._null, axis=0)).astype(dtype)
-        self._inverse, self._links = inverse.astype(dtype, copy=False), links.astype(dtype, copy=False)
-        self._border, self._corner = border.astype(dtype, copy=False), dtype.type(T.corner)
+        self._T = (np.ascontiguousarray(T.diagonal), np.ascontiguousarray(T.links), T.corner)
+        self._shifts = shifts
+        width = min(max(_BLOCK // n // 8 * 8, 16), shifts.size)
+        self._scratch = np.empty((n, width)), np.empty((n if T.corner else 1, width))
+        self.singular = np.empty(0, dtype=np.int64)
+        # The smallest shift decides. Its last pivot alone may vanish, and carries the rounding of all before it.
+        smallest = float(shifts.min())
+        pivots, null = _pivots(self._T[0] + smallest, *self._T[1:])
+        rounding = 32 * n * np.finfo(float).eps * (float(np.max(np.abs(T.diagonal))) + abs(smallest))
+        if not (np.all(pivots[:-1] > 0) and pivots[-1] >= -rounding):
+            raise ValueError(f"a pivot is {pivots.min():.3e}")
+        self._null = (null / np.linalg.norm(null))[:, None].astype(dtype)
+        if pivots[-1] <= rounding:
+            self.singular = np.flatnonzero(shifts <= smallest + rounding / n)
 
     def solve(self, f: np.ndarray) -> np.ndarray:
         """Overwrites f, shape (n, lanes), with x, and returns it."""
         self._project(f)
-        _solve(f, self._inverse, self._links, self._border, self._corner)
+        _solve(f, *self._T, self._shifts, self.singular, *self._scratch)
         self._project(f)
         return f
 

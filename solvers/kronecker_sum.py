@@ -106,7 +106,9 @@ class KroneckerSum:
         fields = dict(zip(A.offsets, A.coefficients, strict=True))
         if any(sum(map(abs, offset)) > 1 for offset in fields):
             return None
-        origin = _line(fields[zero], 0)[0]
+        origin = float(fields[zero][zero])
+        if not np.isfinite(origin):
+            return None
         diagonals = [_line(fields[zero], axis) - (origin if axis else 0.0) for axis in range(dimensions)]
         scale = abs(origin) + max(float(np.max(np.abs(line))) for line in diagonals)
         rounding = 16 * float(np.finfo(A.dtype).eps) * scale

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from solvers.kronecker_sum import KroneckerSum
-from solvers.precondition.fast_poisson.average import average, scaled_energy
+from solvers.precondition.fast_poisson.average import average, roughness
 from solvers.precondition.fast_poisson.lines import Lines
 from solvers.precondition.fast_poisson.transforms import Transform, seconds, transform
 from solvers.precondition.protocol import preconditioners
@@ -48,8 +48,8 @@ class FastPoisson:
     Parameters
     ----------
     scaling : "auto", "sqrt" or "none"
-        Whether to scale by :math:`D^{-1/2}`. "auto" does if ``1 + E`` is below the contrast, with E the energy of
-        :math:`D^{1/2}` in units of that of the smoothest mode; it plays no role where A is a Kronecker sum.
+        Whether to scale by :math:`D^{-1/2}`. "auto" does if :math:`(1 + E)^2` is below the contrast, with E the energy
+        of :math:`D^{1/2}` in units of that of the smoothest mode. It plays no role where A is a Kronecker sum.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ class FastPoisson:
             D = stencil.coefficients[stencil.offsets.index((0,) * len(total.shape))] / total.diagonal()
             if not np.all(D > 0):
                 raise ValueError("A: fast Poisson needs a positive diagonal; choose another preconditioner")
-            if self.scaling == "sqrt" or 1 + scaled_energy(D, total, stencil.dtype) < contrast:
+            if self.scaling == "sqrt" or (1 + roughness(D, total, stencil.dtype)) ** 2 < contrast:
                 root = np.sqrt(1 / D).astype(stencil.dtype)
         self._prepare(total, stencil.dtype)
         self._root = root

@@ -165,7 +165,7 @@ class Fast:
         if out is not x:
             np.copyto(out, x)
         result = transform(out, type=self._type, axis=1, overwrite_x=True)
-        if not np.shares_memory(result, out, max_work=1):
+        if not np.may_share_memory(result, out):
             np.copyto(out, result)
 
 

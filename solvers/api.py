@@ -268,8 +268,7 @@ def plan(system: System, columns: int, M: Any) -> list[_Attempt]:
     stencil = system.stencil
     exact = _exactly(system)
     if exact is not None:
-        further = _Attempt("cg", _hierarchy(), f"A is a symmetric stencil on {_grid(system)}")
-        return [exact, further, _Attempt("gmres", None, "needs no factors and no definiteness")]
+        return [exact, _Attempt("gmres", exact.M, "needs no definiteness")]
     A = system.matrix if stencil is None else None
     if A is None and stencil is None:
         if not symmetric:

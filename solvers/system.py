@@ -168,6 +168,11 @@ class System:
         self.products += 1
         return self._checked_product(x) if self._product is None else self._product(x)
 
+    def residual(self, b: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """``b - A x``, a fresh array; in the memory of the product where that is nobody else's."""
+        Ax = self.matvec(x)
+        return b - Ax if self._product is None else np.subtract(b, Ax, out=Ax)
+
     def advance(self, z: np.ndarray, beta: float, p: np.ndarray) -> tuple[np.ndarray, float]:
         """``p = z + beta p`` in place; returns A p, to be read before the next product only, and ``p'A p``."""
         if self._half is None:

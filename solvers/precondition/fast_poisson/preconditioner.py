@@ -5,10 +5,11 @@ B. L. Buzbee, G. H. Golub, C. W. Nielson, On direct methods for solving Poisson'
 (1970) 627; P. Concus, G. H. Golub, Use of fast direct methods for the efficient numerical solution of nonseparable
 elliptic equations, SIAM J. Numer. Anal. 10 (1973) 1103.
 
-Storage: the inverse pivots and one field of work, 2 n-vectors, and the matrices of eigenvectors. Work: for each axis
-but one two transforms, for that one two passes.
+Storage: with products one n-vector, and the matrices of eigenvectors; with fast transforms none, but for periodic axes.
+Work: two transforms along each axis but one, and two passes along that.
 """
 
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal, Self
 
@@ -23,6 +24,16 @@ from solvers.stencil import StencilOperator
 from solvers.system import System
 
 _TRANSPOSITION = 2e-9  # seconds for a point, there and back: see the estimates in transforms.py
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A transform, the shapes of what goes in and of what comes out, and room for that if it is larger."""
+
+    transform: Transform
+    entry: tuple[int, int, int]
+    leave: tuple[int, int, int]
+    work: np.ndarray | None
 
 
 @preconditioners.register("fast-poisson")
@@ -124,7 +135,6 @@ class FastPoisson:
                 root = np.sqrt(1 / D).astype(stencil.dtype)
         self._prepare(total, stencil.dtype)
         self._root = root
-        self._back: np.ndarray | None = None
         self.shape, self.dtype = stencil.shape, stencil.dtype
         self.positive, self.exact, self.contrast, self.scaled = True, exact, contrast, root is not None
         return self
@@ -145,19 +155,17 @@ class FastPoisson:
         transforms = {axis: transform(total.axes[axis], dtype) for axis in others}
         # From the last axis to the first, so that real and imaginary parts, where there are any, lie last and the
         # products of the axes before are those of large matrices.
-        steps: list[tuple[Transform, tuple[int, int, int], np.ndarray]] = []
-        shape = [total.shape[line], *(total.shape[axis] for axis in others)]
-        work = np.empty(shape, dtype=dtype)
-        shifts, after = np.zeros(1), 1
+        self._steps: list[_Step] = []
+        moved = [total.shape[axis] for axis in (line, *others)]
+        shifts, after, size = np.zeros(1), 1, prod(moved)
         for position in range(len(others), 0, -1):
             along = transforms[others[position - 1]]
-            before, n = prod(shape[:position]), shape[position]
-            entry = (before, n, after)
+            before, modes = prod(moved[:position]), len(along.eigenvalues)
             shifts = np.add.outer(along.eigenvalues, np.repeat(shifts, along.pieces)).reshape(-1)
-            after = len(along.eigenvalues) * after * along.pieces
-            if before * after != work.size:
-                work = np.empty(before * after, dtype=dtype)
-            steps.append((along, entry, work.reshape(before, len(along.eigenvalues), -1)))
+            entry, leave = (before, moved[position], after), (before, modes, after * along.pieces)
+            work = None if prod(leave) == size else np.empty(prod(leave), dtype=dtype)
+            self._steps.append(_Step(along, entry, leave, work))
+            after, size = modes * after * along.pieces, prod(leave)
         try:
             self._lines = Lines(total.axes[line], shifts, dtype)
         except ValueError as error:
@@ -165,8 +173,8 @@ class FastPoisson:
                 f"A: fast Poisson needs a positive definite operator, or a semidefinite one, and {error}; "
                 "use 'direct', or minres without a preconditioner"
             ) from None
-        self._modes = work.reshape(shape[0], -1)
-        self._grid, self._line, self._steps = total.shape, line, steps
+        self._grid, self._line = total.shape, line
+        self._moved = None if line == 0 else np.empty(moved, dtype=dtype)
         self._names = [f"{transforms[axis].name} along axis {axis}" for axis in others]
 
     # -- Use --------------------------------------------------------------------------------------------------------
@@ -179,27 +187,22 @@ class FastPoisson:
         if self._root is not None:
             field = field * self._root
         z = np.empty(self._grid, dtype=self.dtype)
-        source, target = np.moveaxis(field, self._line, 0), np.moveaxis(z, self._line, 0)
-        if not self._steps:
-            np.copyto(target, source)
-            self._lines.solve(target.reshape(len(target), 1))
-        else:
-            x = np.ascontiguousarray(source)
-            for along, entry, out in self._steps:
-                along.forward(x.reshape(entry), out)
-                x = out
-            self._lines.solve(self._modes)
-            for number in range(len(self._steps) - 1, 0, -1):
-                along, entry, out = self._steps[number]
-                along.inverse(out, self._steps[number - 1][2].reshape(entry))
-            along, entry, out = self._steps[0]
-            if target.flags.c_contiguous:
-                along.inverse(out, target.reshape(entry))
-            else:
-                if self._back is None:
-                    self._back = np.empty(target.shape, dtype=self.dtype)
-                along.inverse(out, self._back.reshape(entry))
-                np.copyto(target, self._back)
+        x = z if self._moved is None else self._moved
+        source = np.moveaxis(field, self._line, 0)
+        if self._moved is not None or not self._steps:
+            np.copyto(x, source)
+            source = x
+        path = [x]
+        for step in self._steps:
+            out = path[-1] if step.work is None else step.work
+            step.transform.forward(source.reshape(step.entry), out.reshape(step.leave))
+            source = out
+            path.append(out)
+        self._lines.solve(path[-1].reshape(len(x), -1))
+        for step, y, out in zip(self._steps[::-1], path[:0:-1], path[-2::-1], strict=True):
+            step.transform.inverse(y.reshape(step.leave), out.reshape(step.entry))
+        if self._moved is not None:
+            np.copyto(np.moveaxis(z, self._line, 0), x)
         if self._root is not None:
             z *= self._root
         return z.reshape(-1)

@@ -162,7 +162,7 @@ class Fast:
 
     def _in_place(self, transform: Callable[..., np.ndarray], x: np.ndarray, out: np.ndarray) -> None:
         """Without an array of its own: getting fresh memory costs as much as a transform."""
-        if out is not x:
+        if out.ctypes.data != x.ctypes.data:
             np.copyto(out, x)
         result = transform(out, type=self._type, axis=1, overwrite_x=True)
         if not np.may_share_memory(result, out):

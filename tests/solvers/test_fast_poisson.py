@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from solvers import FastPoisson, StencilOperator, cg, gallery, gmres, minres, preconditioners, solve
 from solvers.kronecker_sum import KroneckerSum, Tridiagonal
-from solvers.precondition.fast_poisson import transforms
+from solvers.precondition.fast_poisson import preconditioner, transforms
 from solvers.precondition.fast_poisson.average import average
 from solvers.precondition.fast_poisson.lines import Lines
 from solvers.precondition.fast_poisson.transforms import Classical, Eigenvectors, butterflies, transform
@@ -19,10 +19,12 @@ D, N, P = "dirichlet", "neumann", "periodic"
 PAIRS = [(D, D), (N, N), (N, D), (D, N), (P, P)]
 
 
-@pytest.fixture(params=["fast transforms", "products"])
+@pytest.fixture(params=["fast transforms", "products", "odd-even reduction"])
 def way(request, monkeypatch):
-    """Both ways of diagonalisation, whatever the estimate says of the small grids here."""
+    """Every way of solution, whatever the estimates say of the small grids here."""
     monkeypatch.setattr(transforms, "_FLOP", 1.0 if request.param == "fast transforms" else 0.0)
+    monkeypatch.setattr(preconditioner, "_REDUCTION_PAYS", 0 if request.param == "odd-even reduction" else np.inf)
+    return request.param
 
 
 def as_matrix(M, dtype=float):
@@ -97,6 +99,31 @@ def test_any_axis_may_be_that_of_the_tridiagonal_systems(shape, sides, line):
     assert M._line == line
     r = np.random.default_rng(0).standard_normal(A.shape[0])
     np.testing.assert_allclose(A @ M.matvec(r), r, atol=1e-10)  # eps times a condition number of 2e4
+
+
+@pytest.mark.parametrize("n", [5, 6, 11, 70])
+@pytest.mark.parametrize("pair", PAIRS)
+def test_odd_even_reduction(monkeypatch, n, pair):
+    """For odd and even numbers of lines, more of them than a tile of the transposition, and a reaction term."""
+    monkeypatch.setattr(preconditioner, "_REDUCTION_PAYS", 0)
+    base = gallery.poisson((n, 9 if n < 70 else 5), (1.0, 0.7), [(D, D), pair])
+    assert "odd-even" in str(check(base))
+    coefficients = base.coefficients.copy()
+    coefficients[0] += 0.3
+    check(StencilOperator(base.offsets, coefficients, base.grid_shape, 1.0, boundary=base.boundary))
+
+
+@pytest.mark.parametrize("ratio", [1e-6, 1e-3, 1.0, 4.0, 1e3, 1e6])
+def test_no_digits_are_lost_to_anisotropy(ratio):
+    """The residual is that of rounding, eps times the largest entry of A times x, whichever axis is the strong one."""
+    A = gallery.diffusion(np.ones((150, 101)), weights=(1.0, ratio))
+    r = np.sin(np.pi * np.arange(1, 151) / 151)[:, None] * np.sin(np.pi * np.arange(1, 102) / 102)
+    M = FastPoisson().setup(A)
+    assert ("odd-even" in str(M)) is (ratio < 10)
+    z = M.matvec(r.ravel())
+    expected = r.ravel() / np.sum(A.matvec(r.ravel()) * r.ravel()) * np.sum(r**2)  # an eigenvector
+    condition = 4 * (1 + ratio) * np.linalg.norm(z) / np.linalg.norm(r)
+    assert np.linalg.norm(z - expected) <= 10 * np.finfo(float).eps * condition * np.linalg.norm(z)
 
 
 @pytest.mark.parametrize("shape", [(31, 43), (64, 50), (419, 40), (16, 256), (20, 30, 18)])

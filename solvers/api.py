@@ -20,7 +20,7 @@ from solvers.krylov.flexible_cg import flexible_cg
 from solvers.krylov.gmres import gmres
 from solvers.krylov.gmres_dr import gmres_dr
 from solvers.krylov.minres import minres
-from solvers.precondition import AMG, ILU, Jacobi, Multigrid, preconditioners
+from solvers.precondition import AMG, ILU, FastPoisson, Jacobi, Multigrid, preconditioners
 from solvers.registry import Registry
 from solvers.result import ConvergenceError, Result, Status
 from solvers.stationary.chebyshev import chebyshev
@@ -181,6 +181,7 @@ class _Attempt:
     why: str
     setup_seconds: float = 0.0  # spent on M already
     patience: int | None = None  # iterations, if it is only a try
+    x0: str | None = None  # first guess where the user gives none
 
     @property
     def name(self) -> str:
@@ -238,7 +239,8 @@ def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, nu
     result = None
     setup_seconds = 0.0
     for position, attempt in enumerate(attempts):
-        current = _run(attempt, system, b, x0, controls, null_space, last=position == len(attempts) - 1)
+        guess = attempt.x0 if x0 is None else x0
+        current = _run(attempt, system, b, guess, controls, null_space, last=position == len(attempts) - 1)
         setup_seconds += attempt.setup_seconds
         reasons.append(f"{attempt.name}: {attempt.why}" + (f" [{current.reason}]" if current.reason else ""))
         result = current if result is None else _joined(result, current)
@@ -278,6 +280,9 @@ def plan(system: System, columns: int, M: Any) -> list[_Attempt]:
         why = f"M is given and A is {kind}"
         return ([_Attempt("cg", M, why)] if symmetric else []) + [_Attempt("gmres", M, why)]
     stencil = system.stencil
+    exact = _exactly(system)
+    if exact is not None:
+        return [exact, _Attempt("gmres", exact.M, "needs no definiteness")]
     A = system.matrix if stencil is None else None
     if A is None and stencil is None:
         if not symmetric:
@@ -329,21 +334,40 @@ def _worth_a_try(system: System, work: float, size: str) -> list[_Attempt]:
     return [_Attempt(method, Jacobi() if positive else None, why, patience=patience)] if patience else []
 
 
+def _exactly(system: System) -> _Attempt | None:
+    """CG with the exact inverse, if A is a definite Kronecker sum on a grid, known as one or recognised.
+
+    The inverse is the first guess as well: where rounding allows it, no iteration follows.
+    """
+    stencil = system.stencil
+    if system.shape[0] < _SMALLEST_GRID or stencil is None or stencil.kronecker_sum is None:
+        return None
+    started = perf_counter()
+    try:
+        M = FastPoisson().setup(stencil)
+    except ValueError:  # indefinite, or large and neither of constant coefficients
+        return None
+    why = f"A has constant or separable coefficients on {_grid(system)}, so one application of M solves"
+    return _Attempt("cg", M, why, perf_counter() - started, x0="Mb")
+
+
+def _grid(system: System) -> str:
+    assert system.stencil is not None
+    shape = " x ".join(str(points) for points in system.stencil.grid_shape)
+    return f"a grid of {shape} points{'' if system.original is system.stencil else ', recognised in its entries'}"
+
+
 def _on_grid(system: System, size: str) -> _Attempt | None:
     """CG with black-box multigrid, if A is a stencil on a grid, known as one or recognised, that it can coarsen."""
     started = perf_counter()
     stencil = system.stencil
     if stencil is None or stencil.dtype.kind == "c":
         return None
-    known = system.original is stencil
     try:
         hierarchy = Multigrid().setup(stencil)
     except ValueError:  # a coarse operator is not definite
         return None
-    shape = " x ".join(str(points) for points in stencil.grid_shape)
-    why = (
-        f"A is a symmetric stencil on a grid of {shape} points{'' if known else ', recognised in its entries'}; {size}"
-    )
+    why = f"A is a symmetric stencil on {_grid(system)}; {size}"
     return _Attempt("cg", hierarchy, why, perf_counter() - started)
 
 

@@ -79,9 +79,10 @@ def _mirrored(ahead, behind, shift):  # type: ignore[no-untyped-def]
     n = ahead.size
     first, second = ahead[: n - shift], behind[shift:]
     for start in range(0, n - shift, 4096):
+        one, other = first[start : start + 4096], second[start : start + 4096]  # from zero: vector instructions
         different = False
-        for i in range(start, min(start + 4096, n - shift)):
-            different |= first[i] != second[i]
+        for i in range(one.size):
+            different |= one[i] != other[i]
         if different:
             return False
     return True

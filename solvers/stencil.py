@@ -29,6 +29,7 @@ from solvers.geometry import (
     checked_spacing,
 )
 from solvers.half_stencil import HalfStencil
+from solvers.kronecker_sum import KroneckerSum
 from solvers.recognise import recognise
 
 _BLOCK = 2048  # unknowns whose results stay in the first-level cache while all the shifts are added to them
@@ -267,6 +268,11 @@ class StencilOperator(LinearOperator):
     def half(self) -> HalfStencil | None:
         """The diagonal and one of each pair of opposite links, for merged passes; None if there is no such half."""
         return HalfStencil.of(self)
+
+    @cached_property
+    def kronecker_sum(self) -> KroneckerSum | None:
+        """One tridiagonal matrix for each axis, if the operator is separable (constant coefficients); None if not."""
+        return KroneckerSum.of(self)
 
     def _apply_flat(self, u: np.ndarray, out: np.ndarray) -> np.ndarray:
         coefficients, shifts, seam = self._parts

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from solvers.krylov.controls import Controls, right_hand_side
-from solvers.precondition.protocol import Lagging, lags
+from solvers.precondition.protocol import Lagging, Preconditioner, lags
 from solvers.result import Result, Status
 from solvers.system import System, norm, working_dtype
 
@@ -223,7 +223,8 @@ def _first_guesses(
             raise ValueError(f"x0: expected None, 'Mb' or an array of the shape of b, got {x0!r}")
         if preconditioner is None:
             return [column.copy() for column in columns]
-        return [np.array(preconditioner.matvec(column)) for column in columns]
+        own = isinstance(preconditioner.original, Preconditioner)  # which returns a fresh array
+        return [image if own else image.copy() for image in map(preconditioner.matvec, columns)]
     guess = np.asarray(x0)
     n = columns.shape[1]
     if guess.shape != shape and not (guess.size == n and len(columns) == 1):
@@ -262,17 +263,16 @@ def _solve_column(
     Q: np.ndarray | None,
 ) -> _Column:
     """Rounds of refinement on one right-hand side, ``x`` the first guess (our own array) or None."""
-    zero = np.zeros_like(b)
     for name, v in (("b", b), ("x0", x)):
         if v is not None and not np.isfinite(v).all():
-            return _Column(zero, Status.NONFINITE_INPUT, _nonfinite(name, v), inf, [inf])
+            return _Column(np.zeros_like(b), Status.NONFINITE_INPUT, _nonfinite(name, v), inf, [inf])
     if not system.finite:
-        return _Column(zero, Status.NONFINITE_INPUT, "A holds NaN or infinity", inf, [inf])
+        return _Column(np.zeros_like(b), Status.NONFINITE_INPUT, "A holds NaN or infinity", inf, [inf])
     size = norm(b)
     if size == 0.0:
-        return _Column(zero, Status.CONVERGED, "", 0.0, [0.0])
+        return _Column(np.zeros_like(b), Status.CONVERGED, "", 0.0, [0.0])
     if not isfinite(size):
-        return _Column(zero, Status.NONFINITE_INPUT, f"the norm of b overflows in {b.dtype}", inf, [inf])
+        return _Column(np.zeros_like(b), Status.NONFINITE_INPUT, f"the norm of b overflows in {b.dtype}", inf, [inf])
 
     project: Callable[[np.ndarray], np.ndarray] | None = None
     tolerance = target = max(controls.rtol * size, controls.atol)
@@ -304,13 +304,13 @@ def _solve_column(
 
     def residual(x: np.ndarray) -> tuple[np.ndarray, float, float]:
         """What is left for the kernel, its norm, and the norm of the true residual."""
-        r = b - system.matvec(x)
+        r = system.residual(b, x)
         rest = r if project is None else project(r)
         full = norm(r)
         return rest, (full if project is None else norm(rest)), full
 
     if x is None or not x.any():
-        x = zero
+        x = np.zeros_like(b)
         r = b.copy() if project is None else project(b)
         left, true = norm(r), size
     else:

@@ -6,6 +6,7 @@
 """
 
 from solvers.precondition.amg import AMG
+from solvers.precondition.fast_poisson import FastPoisson
 from solvers.precondition.ilu import ILU, IncompleteCholesky
 from solvers.precondition.jacobi import Jacobi
 from solvers.precondition.lagged import Lagged
@@ -17,6 +18,7 @@ __all__ = [
     "AMG",
     "ILU",
     "SSOR",
+    "FastPoisson",
     "IncompleteCholesky",
     "Jacobi",
     "Lagged",

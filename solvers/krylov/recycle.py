@@ -85,17 +85,21 @@ class RecycleSpace:
         self.pause = 0
         self._solves = 0  # with the space, since the last one without
         self._used = False
+        self._resting = (self.U, self.C)
 
     # -- For the methods --------------------------------------------------------------------------------------------
 
     def enter(self, system: System, most: int) -> None:
         """Make ``A U = C`` hold for this A with at most `most` vectors, or leave both empty."""
         n, dtype = system.shape[0], system.dtype
-        fits = len(self.U) and self.U.shape[1] == n and not (self.U.dtype.kind == "c" and dtype.kind != "c")
+        if self.U.size and self.U.shape[1] != n:  # another family of systems, of which the account says nothing
+            self.load_state_dict(RecycleSpace().state_dict())
+        fits = self.U.size > 0 and not (self.U.dtype.kind == "c" and dtype.kind != "c")
         wanted = not self.pause and self._solves < _ASK_AGAIN
         self.pause -= self.pause > 0
         self._used = bool(fits and wanted and most)
         if not self._used:
+            self._resting = (self.U, self.C)
             self.clear(n, dtype)
             return
         self.U, self.C = self.U[:most].astype(dtype, copy=False), self.C[:most].astype(dtype, copy=False)
@@ -152,6 +156,8 @@ class RecycleSpace:
 
     def judge(self, result: Result) -> None:
         """Book the products of a solve that has ended."""
+        if not self._used and not len(self.U):  # it went without, and has left nothing better
+            self.U, self.C = self._resting
         if result.status is Status.NONFINITE_INPUT or result.iterations + result.matvecs == 0:
             return
         first = np.atleast_1d(result.history[0])

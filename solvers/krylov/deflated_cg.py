@@ -11,8 +11,9 @@ so that CG sees the spectrum of A without what W spans: with k eigenvectors the 
 Source: Y. Saad, M. Yeung, J. Erhel and F. Guyomarc'h, A deflated version of the conjugate gradient algorithm, SIAM J.
 Sci. Comput. 21 (2000), algorithms 3.5 and 3.6 (def-CG, preconditioned) and section 5 (which vectors to keep).
 
-Storage: 8 n-vectors and 4 k more, 2 with a preconditioner; 2 `directions` more where the space is to be improved. Work
-per iteration: that of CG, and 2 k inner products and updates. Set-up for another A: k products and a QR factorisation.
+Storage: 6 n-vectors, 2 more with a preconditioner; with a subspace of dimension k, 4 k + 1 more; where it is to be
+improved, 2 k + 2 `directions` more. Work per iteration: that of CG, and 2 k inner products and updates. Set-up for
+another A: k products and a QR factorisation.
 """
 
 from math import isfinite, sqrt
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from solvers.geometry import checked_shape, checked_spacing
+from solvers.krylov.arnoldi import small_dtype
 from solvers.krylov.best import Best
 from solvers.krylov.cg import wrong_curvature
 from solvers.krylov.controls import Callback, Controls
@@ -120,43 +122,57 @@ def deflated_cg(
 
 def _iterate(problem: Correction, space: RecycleSpace, to_keep: int, directions: int) -> Outcome:
     """Algorithm 3.6 of Saad et al. from d = 0, and better vectors for the next system."""
+    kept = len(space.U)
+    found = _Directions(kept, directions if to_keep else 0, problem.r)
     try:
-        W, AW = _conjugate(space)
+        found.begin(space)
     except np.linalg.LinAlgError:
         reason = "W'A W is not positive definite for the deflation space W"
         return np.zeros_like(problem.r), Status.INDEFINITE_OPERATOR, reason
-    P: list[np.ndarray] = []
-    AP: list[np.ndarray] = []
-    outcome = _conjugate_gradients(problem, W, AW, P, AP, directions if to_keep else 0)
-    if P:
-        _improve(space, np.vstack([W, *P]), np.vstack([AW, *AP]), to_keep)
+    outcome = _conjugate_gradients(problem, found)
+    if found.count > kept:
+        _improve(space, found.Z[: found.count], found.AZ[: found.count], to_keep)
     return outcome
 
 
-def _conjugate(space: RecycleSpace) -> tuple[np.ndarray, np.ndarray]:
-    """Rows W and A W with W'A W = I, from A U = C: with U'C = L L' they are U and C times the inverse of L'."""
-    if not len(space.U):
-        return space.U, space.C
-    L = np.linalg.cholesky((space.U.conj() @ space.C.T).astype(np.result_type(space.U, np.float64)))
-    inverse = np.linalg.inv(L).conj().astype(space.U.dtype)
-    return inverse @ space.U, inverse @ space.C
+class _Directions:
+    """Rows Z and A Z, A-orthonormal: those of the deflation space W, and then the first search directions."""
+
+    def __init__(self, kept: int, directions: int, r: np.ndarray) -> None:
+        self.Z = np.empty((kept + directions, r.size), dtype=r.dtype)
+        self.AZ = np.empty_like(self.Z)
+        self.count = kept
+
+    def begin(self, space: RecycleSpace) -> None:
+        """From A U = C, and L L' = U'C: W and A W are U and C times the inverse of L'."""
+        if self.count:
+            L = np.linalg.cholesky((space.U.conj() @ space.C.T).astype(small_dtype(self.Z.dtype)))
+            inverse = np.linalg.inv(L).conj().astype(self.Z.dtype)
+            np.matmul(inverse, space.U, out=self.Z[: self.count])
+            np.matmul(inverse, space.C, out=self.AZ[: self.count])
+
+    def add(self, p: np.ndarray, q: np.ndarray, curvature: float) -> None:
+        """A search direction p and q = A p, as long as there is room."""
+        if self.count < len(self.Z):
+            scale = p.real.dtype.type(1.0 / sqrt(curvature))
+            np.multiply(scale, p, out=self.Z[self.count])
+            np.multiply(scale, q, out=self.AZ[self.count])
+            self.count += 1
 
 
-def _conjugate_gradients(
-    problem: Correction, W: np.ndarray, AW: np.ndarray, P: list[np.ndarray], AP: list[np.ndarray], directions: int
-) -> Outcome:
-    """The iteration of `cg`, where W has rows with W taken out of the residual and of z; fills P and A P."""
+def _conjugate_gradients(problem: Correction, found: _Directions) -> Outcome:
+    """The iteration of `cg`, with W taken out of the residual and of z."""
+    W, AW = found.Z[: found.count], found.AZ[: found.count]
     precondition, budget = problem.precondition_and_product(), problem.budget
     r, norm, target = problem.r, problem.norm, problem.target
     real = r.real.dtype.type
     eps = float(np.finfo(real).eps)
     d = np.zeros_like(r)
     start, rr = norm, float(np.vdot(r, r).real)
-    adjoint, image_adjoint = W.conj(), AW.conj()
 
     def project() -> float:
         """Take W out of the residual; its squared norm."""
-        share = adjoint @ r
+        share = (W @ r.conj()).conj()
         np.add(d, share @ W, out=d)
         np.subtract(r, share @ AW, out=r)
         return float(np.vdot(r, r).real)
@@ -180,7 +196,7 @@ def _conjugate_gradients(
             reason = f"r'M r = {rz:.3e} for a residual r that is not zero"
             return best.of(d, norm), Status.INDEFINITE_PRECONDITIONER, reason
         if len(W):
-            z = z - (image_adjoint @ z) @ W
+            z = z - (AW @ z.conj()).conj() @ W
         beta = rz / rz_old
         p_size = rz + beta * beta * p_size  # see `cg`
         q, curvature = problem.system.advance(z, beta, p)
@@ -189,10 +205,7 @@ def _conjugate_gradients(
         if not curvature > 0.0:
             return best.of(d, norm), *wrong_curvature(p, q, curvature, largest_curvature * p_size)
         largest_curvature = max(largest_curvature, relative)
-        if len(P) < directions:
-            scale = real(1.0 / sqrt(curvature))
-            P.append(scale * p)
-            AP.append(scale * q)
+        found.add(p, q, curvature)
         alpha = rz / curvature
         rr = float(reduce_residual(real(alpha), q, r))
         new_norm = sqrt(rr)
@@ -224,7 +237,7 @@ def _improve(space: RecycleSpace, Z: np.ndarray, AZ: np.ndarray, k: int) -> None
     rounding leaves the directions conjugate. Directions that have become dependent are left out through the eigenvalues
     of G.
     """
-    double = np.result_type(Z, np.float64)
+    double = small_dtype(Z.dtype)
     G, F = (AZ.conj() @ AZ.T).astype(double), (Z.conj() @ AZ.T).astype(double)
     values, X = np.linalg.eigh(G)
     good = values > sqrt(np.finfo(Z.dtype).eps) * values[-1]

@@ -11,7 +11,7 @@ Source: M. L. Parks, E. de Sturler, G. Mackey, D. D. Johnson and S. Maiti, Recyc
 linear systems, SIAM J. Sci. Comput. 28 (2006), section 3 and appendix; with a preconditioner in the flexible form of
 L. M. Carvalho, S. Gratton, R. Lago and X. Vasseur, SIAM J. Matrix Anal. Appl. 32 (2011).
 
-Storage: restart + 4 k + 9 n-vectors, restart - k more with a preconditioner; 2 k remain in the recycle space. Work per
+Storage: restart + 4 k + 6 n-vectors, restart more with a preconditioner; 2 k remain in the recycle space. Work per
 cycle: restart - k products with A and M (restart in the first without a space), one more with A to check, about
 2 (restart^2 - k^2) inner products and as many updates, 3 restart k of each for the change of bases, and an eigenproblem
 of size restart. Set-up for another A: k products and a QR factorisation.
@@ -111,17 +111,19 @@ def gcrodr(
     few = max(min(int(k), size - 2), 0)
     controls = Controls(rtol, atol, maxiter, callback, time_limit)
     space = RecycleSpace() if recycle is None else recycle
-    entered = False
+    column: list[int] | None = None
 
     def iterate(problem: Correction) -> Outcome:
-        nonlocal entered
-        if not entered:  # further columns and rounds find A U = C as the first one left it
+        nonlocal column
+        if column is None:
             space.enter(problem.system, few + 1 if few else 0)
-            entered = True
+        elif column is not problem.budget and recycle is None:
+            space.clear(n, problem.r.dtype)  # each right-hand side by itself
+        column = problem.budget
         return _cycles(problem, size, few, space, to_be_kept=recycle is not None)
 
     result = run(iterate, "gcrodr", A, b, x0, controls, budget=10 * n, M=M, null_space=null_space)
-    if entered:
+    if column is not None:
         space.judge(result)
     return result
 
@@ -143,11 +145,12 @@ def _cycles(problem: Correction, restart: int, k: int, space: RecycleSpace, to_b
     """Cycles on ``A d = r`` from d = 0; the rows of W are C and then V."""
     d, r, size = np.zeros_like(problem.r), problem.r, problem.norm
     W = np.empty((restart + 1, r.size), dtype=r.dtype)
+    Z = None if problem.precondition is None else np.empty((restart, r.size), dtype=r.dtype)
     slow, dropped, renewed = 0, False, False
     while problem.budget[0] > 0:
         problem.budget[0] -= 1
         kept = len(space.U)
-        cycle = _one_cycle(problem, r, space, W)
+        cycle = _one_cycle(problem, r, space, W, Z)
         candidate = d + cycle.step
         rest = problem.r - problem.system.matvec(candidate)
         new_size = euclidean_norm(rest)
@@ -164,7 +167,7 @@ def _cycles(problem: Correction, restart: int, k: int, space: RecycleSpace, to_b
             # From a part of a cycle only the first space is made: the old one is better than few new vectors.
             full = kept + cycle.B.shape[1] == restart
             if k and not (over and not to_be_kept) and (full or not kept) and not renew:
-                _update(space, W, cycle, k, flexible=problem.precondition is not None)
+                _update(space, W, cycle, k, flexible=Z is not None)
             if over:
                 return d, None if size <= problem.target else cycle.status or stop, cycle.reason
         if renew:
@@ -178,8 +181,8 @@ def _cycles(problem: Correction, restart: int, k: int, space: RecycleSpace, to_b
     return d, Status.MAX_ITERATIONS, "maxiter reached"
 
 
-def _one_cycle(problem: Correction, r: np.ndarray, space: RecycleSpace, W: np.ndarray) -> _Cycle:
-    """Minimise the residual over U and over Arnoldi vectors of A M made orthogonal to C, until W is full or it is small.
+def _one_cycle(problem: Correction, r: np.ndarray, space: RecycleSpace, W: np.ndarray, Z: np.ndarray | None) -> _Cycle:
+    """Minimise the residual over U and the Arnoldi vectors of A M made orthogonal to C, until W is full or it is small.
 
     After the first line r is orthogonal to C, so that the least-squares problem with G falls apart: the Hessenberg part
     gives y, and the vectors of U take away what ``Z y`` brings into C.
@@ -192,7 +195,7 @@ def _one_cycle(problem: Correction, r: np.ndarray, space: RecycleSpace, W: np.nd
     V[0] = r
     share, size = orthogonalise(V[0], W[:kept])
     B = np.zeros((kept, most), dtype=small_dtype(r.dtype))
-    Z = V if precondition is None else np.empty((most, r.size), dtype=r.dtype)
+    Z = V if Z is None else Z
     g = np.zeros(most + 1, dtype=B.dtype)
     g[0] = size
     small = LeastSquares(g)
@@ -234,8 +237,8 @@ def _update(space: RecycleSpace, W: np.ndarray, cycle: _Cycle, k: int, flexible:
     r"""Put the harmonic Ritz vectors with the k smallest harmonic Ritz values into the space.
 
     They solve :math:`G^H G z = \theta\, G^H W^H \hat Z z`. With :math:`G = Q R` and :math:`t = R z` that is
-    :math:`S t = \theta^{-1} t`, :math:`S = Q^H W^H \hat Z R^{-1}`, where nothing is squared, and which is Hermitian if A
-    is, whatever M. An orthonormal basis X of the invariant subspace gives :math:`U = \hat Z R^{-1} X` and
+    :math:`S t = \theta^{-1} t`, :math:`S = Q^H W^H \hat Z R^{-1}`, where nothing is squared, and which is Hermitian if
+    A is, whatever M. An orthonormal basis X of the invariant subspace gives :math:`U = \hat Z R^{-1} X` and
     :math:`C = W Q X` with orthonormal columns and :math:`A U = C` at once.
 
     Scaling U to unit columns, as Parks et al. do, changes neither Q nor the result: R and Householder's Q follow.

@@ -32,11 +32,11 @@ class RecycleSpace:
     r"""What a method knows of one system that may help with the next.
 
     Give the same object to the solves of a sequence, one after the other. Each takes what the one before has left,
-    and leaves its own. A products account decides whether that goes on: the first solve, without a space, shows how
-    many products a factor of e in the residual costs; a solve with the space adds what it has spared, set-up included,
-    to a balance that halves each time. Where the balance is negative, so many solves go without that what was lost is 2 %
-    of their products, and then it is tried again. Each 64th goes without anyway, so that the reference follows the
-    sequence. No clock is asked.
+    and leaves its own. An account in products with A decides whether that goes on. The first solve, without a space,
+    shows how many products a factor of e in the residual costs. A solve with the space adds what it has spared, its
+    set-up paid, to a balance that halves each time. Where the balance is negative, so many solves go without that what
+    was lost is 2 % of their products, and then it is tried again. Each 64th solve goes without in any case, so that the
+    reference follows the sequence. No clock is asked.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class RecycleSpace:
         self.pause = 0
         self._solves = 0  # with the space, since the last one without
         self._used = False
-        self._resting = (self.U, self.C)
+        self._resting: tuple[np.ndarray, np.ndarray] | None = None  # in a solve without it
 
     # -- For the methods --------------------------------------------------------------------------------------------
 
@@ -138,26 +138,27 @@ class RecycleSpace:
         for i, u in enumerate(self.U):
             C[i] = first if i == 0 and first is not None else system.matvec(u)
         before, after = np.array([norm(u) for u in self.U]), np.array([norm(c) for c in C])
-        sound = (0 < before) & (before < np.inf) & (0 < after) & (after < np.inf)  # NaN is not below infinity
+        sound = (before > 0) & (before < np.inf) & (after > 0) & (after < np.inf)  # NaN is not below infinity
         if sound.any():  # a null vector of A has rounding for an image
             sound &= after > 10 * eps * np.max(after[sound] / before[sound]) * before
         if not sound.any():
             self.clear(C.shape[1], C.dtype)
             return
-        U, C = self.U[sound], C[sound]
+        if not sound.all():
+            self.U, C = self.U[sound], C[sound]
         scale = (1.0 / after[sound, None]).astype(C.real.dtype)
-        U *= scale
         C *= scale
         Q, R = qr(C.T, mode="economic", overwrite_a=True, check_finite=False)
         X, values, Yh = np.linalg.svd(R)
         good = values > np.sqrt(eps) * values[0]
         self.C = np.ascontiguousarray(X[:, good].T) @ Q.T
-        self.U = (Yh[good].conj() / values[good, None]) @ U
+        self.U = (Yh[good].conj() / values[good, None] * scale.T) @ self.U
 
     def judge(self, result: Result) -> None:
         """Book the products of a solve that has ended."""
-        if not self._used and not len(self.U):  # it went without, and has left nothing better
+        if self._resting is not None and not len(self.U):  # it went without, and has left nothing better
             self.U, self.C = self._resting
+        self._resting = None
         if result.status is Status.NONFINITE_INPUT or result.iterations + result.matvecs == 0:
             return
         first = np.atleast_1d(result.history[0])

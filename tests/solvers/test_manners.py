@@ -15,17 +15,19 @@ from solvers import (
     Status,
     bicgstab,
     cg,
+    deflated_cg,
     direct,
     flexible_cg,
     gallery,
+    gcrodr,
     gmres,
     gmres_dr,
     minres,
     solve,
 )
 
-CYCLIC = [gmres, gmres_dr]  # maxiter and callback count cycles, as scipy's gmres does
-SHORT = [cg, flexible_cg, minres, bicgstab]
+CYCLIC = [gmres, gmres_dr, gcrodr]  # maxiter and callback count cycles, as scipy's gmres does
+SHORT = [cg, flexible_cg, deflated_cg, minres, bicgstab]
 ITERATIVE = [*SHORT, *CYCLIC]
 METHODS = [*ITERATIVE, direct]
 A = gallery.poisson((7, 8))
@@ -259,7 +261,7 @@ def test_callback_gets_fresh_copies_and_can_stop(method):
         B,
         rtol=1e-12,
         callback=callback,
-        **({"restart": 3, "k": 1} if method is gmres_dr else {"restart": 3} if method is gmres else {}),
+        **({"restart": 3, "k": 1} if method in (gmres_dr, gcrodr) else {"restart": 3} if method is gmres else {}),
     )
     assert result.status is Status.USER_STOP
     assert len(seen) == 2

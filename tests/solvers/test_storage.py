@@ -23,6 +23,9 @@ N = 100_000
         ("gmres", {"restart": 8, "maxiter": 3}, 8 + 9, 0, "Storage: restart + 9 n-vectors"),
         ("gmres", {"restart": 15, "maxiter": 3}, 15 + 9, 0, "Storage: restart + 9 n-vectors"),
         ("gmres_dr", {"restart": 14, "k": 4, "maxiter": 4}, 14 + 4 + 7, 0, "Storage: restart + k + 7 n-vectors"),
+        ("gcrodr", {"restart": 14, "k": 4, "maxiter": 4}, 14 + 4 * 4 + 6, 14, "Storage: restart + 4 k + 6 n-vectors"),
+        ("deflated_cg", {}, 6, 2, "Storage: 6 n-vectors"),
+        ("deflated_cg", {"deflation": np.eye(N, 4)}, 6 + 4 * 4 + 1, 2, "with a subspace of dimension k, 4 k + 1 more"),
         ("bicgstab", {}, 12, 0, "Storage: 12 n-vectors"),
     ],
 )

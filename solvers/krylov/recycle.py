@@ -140,7 +140,7 @@ class RecycleSpace:
         before, after = np.array([norm(u) for u in self.U]), np.array([norm(c) for c in C])
         sound = (before > 0) & (before < np.inf) & (after > 0) & (after < np.inf)  # NaN is not below infinity
         if sound.any():  # a null vector of A has rounding for an image
-            sound &= after > 10 * eps * np.max(after[sound] / before[sound]) * before
+            sound &= after > C.shape[1] * eps * np.max(after[sound] / before[sound]) * before
         if not sound.any():
             self.clear(C.shape[1], C.dtype)
             return

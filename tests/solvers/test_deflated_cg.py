@@ -5,6 +5,7 @@ import pytest
 from scipy.linalg import subspace_angles
 
 from solvers import IncompleteCholesky, RecycleSpace, Status, cg, deflated_cg, gallery, sine_modes
+from solvers.system import System
 
 LOW = np.array([1e-3, 2e-3, 5e-3, 1e-2])
 HIGH = np.linspace(1.0, 20.0, 96)
@@ -63,6 +64,18 @@ def test_energy_falls_and_residuals_stay_orthogonal(kind, preconditioned):
     assert np.all(np.diff(energy) <= 1e-6 * energy[0])  # cond(A) eps is 1e-11, its root 3e-6
     inside = [np.linalg.norm(W.conj().T @ (b - A @ y)) / np.linalg.norm(b - A @ y) for y in xs]
     assert np.max(inside) < 1e-4
+
+
+def test_what_comes_back_is_projected_out_again():
+    """Images of a matrix that differs by 1e-9, which counts as unchanged: W'r then grows, unless it is taken out."""
+    A, _ = hermitian(np.geomspace(1e-4, 1.0, 300), "real", seed=2)
+    other, _ = hermitian(np.random.default_rng(7).standard_normal(300), "real", seed=5)
+    space = RecycleSpace(np.linalg.qr(np.random.default_rng(3).standard_normal((300, 5)))[0])
+    space.enter(System.of(A), 5)
+    space.products = 100.0
+    result = deflated_cg(A + 1e-9 * other, np.ones(300), rtol=1e-10, deflation=space, directions=0, k=5)
+    assert result.matvecs <= result.iterations + 5  # nothing was made anew
+    assert result.converged
 
 
 def test_the_first_step_is_the_projection():

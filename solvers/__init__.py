@@ -14,7 +14,7 @@ below it, `cg`, `gmres` and `direct`, have scipy's signatures and never raise fo
 ``result.status``.
 """
 
-from solvers import gallery
+from solvers import gallery, ordering
 from solvers.api import solve
 from solvers.direct import Factorisation, direct
 from solvers.krylov.bicgstab import bicgstab
@@ -73,6 +73,7 @@ __all__ = [
     "gmres_dr",
     "jacobi",
     "minres",
+    "ordering",
     "preconditioners",
     "sine_modes",
     "solve",

@@ -27,12 +27,16 @@ def orthogonalise(w: np.ndarray, V: np.ndarray) -> tuple[np.ndarray, float]:
     >>> w
     array([0., 4.])
     """
-    h = np.zeros(len(V), dtype=small_dtype(w.dtype))
-    for _ in range(2):
-        share = V @ w if w.dtype.kind == "f" else (V @ w.conj()).conj()  # conjugates the vector, not the basis
-        w -= share @ V
-        h += share
-    return h, euclidean_norm(w)
+    first = _project_out(w, V)
+    again = _project_out(w, V)
+    return np.add(first, again, dtype=small_dtype(w.dtype)), euclidean_norm(w)
+
+
+def _project_out(w: np.ndarray, V: np.ndarray) -> np.ndarray:
+    """One pass of it; a complex V is not conjugated, which would copy it, but w is."""
+    h = V @ w if w.dtype.kind == "f" else (V @ w.conj()).conj()
+    w -= h @ V
+    return h
 
 
 class LeastSquares:

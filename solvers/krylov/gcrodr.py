@@ -18,7 +18,7 @@ of size restart. Set-up for another A: k products and a QR factorisation.
 """
 
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import hypot, isfinite, sqrt
 from numbers import Integral
 from typing import Any
 
@@ -208,12 +208,11 @@ def _one_cycle(problem: Correction, r: np.ndarray, space: RecycleSpace, W: np.nd
         i = small.count
         if precondition is not None:
             Z[i] = precondition(V[i])
-        w = np.array(matvec(Z[i]))
-        length = euclidean_norm(w)
+        h, rest = orthogonalise(w := np.array(matvec(Z[i])), W[: kept + i + 1])
+        length = hypot(euclidean_norm(h), rest)  # of w before
         if not isfinite(length):
             cycle.status, cycle.reason = Status.NONFINITE_OUTPUT, "A or M returned NaN or infinity"
             break
-        h, rest = orthogonalise(w, W[: kept + i + 1])
         B[:, i] = h[:kept]
         cycle.estimate = small.add(h[kept:], rest)
         cycle.status = problem.record(cycle.estimate)

@@ -41,7 +41,8 @@ class RecycleSpace:
     Parameters
     ----------
     vectors : array, shape (n, k), optional
-        A first space, in solution space; columns may be dependent or worse. What is NaN or adds nothing is left out.
+        A first space, in solution space; columns may be dependent or worse. What is NaN or adds nothing is left out. It
+        is used at once, and the solve after that one goes without, to show what it has spared.
 
     Attributes
     ----------

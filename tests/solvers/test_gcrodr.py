@@ -288,6 +288,21 @@ def test_a_pause_is_a_solve_without_the_space():
     assert space.pause == paused - 1
 
 
+def test_the_reference_is_renewed():
+    """After 64 solves with the space, and after the first one with vectors of the user's, one goes without."""
+    systems = drifting(3)
+    for space in (RecycleSpace(), RecycleSpace(np.linalg.qr(np.random.default_rng(0).standard_normal((900, 5)))[0])):
+        gcrodr(*systems[0], rtol=1e-6, recycle=space)
+        if space.products is not None:
+            for _ in range(64):
+                gcrodr(*systems[0], rtol=1e-6, recycle=space)
+        before = space.products
+        cold, with_it = gcrodr(*systems[1], rtol=1e-6), gcrodr(*systems[1], rtol=1e-6, recycle=space)
+        np.testing.assert_array_equal(with_it.history, cold.history)
+        assert space.products != before
+        assert gcrodr(*systems[2], rtol=1e-6, recycle=space).matvecs < cold.matvecs / 2
+
+
 def test_state_goes_on_where_it_was():
     systems = drifting(4)
     one = RecycleSpace()

@@ -13,7 +13,7 @@ linear systems, SIAM J. Sci. Comput. 28 (2006), sections 2 and 3; M. E. Kilmer a
 information for diffuse optical tomography, same journal 27 (2006), theorem 3.2 on why it survives small changes of A.
 """
 
-from math import ceil, log
+from math import log
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,7 @@ from scipy.linalg.lapack import get_lapack_funcs
 from solvers.result import Result, Status
 from solvers.system import System, norm, working_dtype
 
-_LOSS = 0.02  # share of all products that trying again and again may lose
-_LONGEST = 255  # pause, in solves
+_LOSS = 0.02  # share of the products without the space that trying it again and again may lose
 _ASK_AGAIN = 64  # solves with the space after which one without it shows what it still spares
 
 
@@ -34,9 +33,9 @@ class RecycleSpace:
     Give the same object to the solves of a sequence, one after the other. Each takes what the one before has left,
     and leaves its own. An account in products with A decides whether that goes on. The first solve, without a space,
     shows how many products a factor of e in the residual costs. A solve with the space adds what it has spared, its
-    set-up paid, to a balance that halves each time. Where the balance is negative, so many solves go without that what
-    was lost is 2 % of their products, and then it is tried again. Each 64th solve goes without in any case, so that the
-    reference follows the sequence. No clock is asked.
+    set-up paid, to a balance that halves each time. A negative balance is a debt: the solves that follow go without,
+    and each pays off 2 % of its own products; then it is tried again. Each 64th solve goes without in any case, so that
+    the reference follows the sequence. No clock is asked.
 
     Parameters
     ----------
@@ -49,9 +48,7 @@ class RecycleSpace:
     products : float or None
         Products for a factor of e in the residual, without the space.
     balance : float
-        Products that the space has spared of late.
-    pause : int
-        Solves still to go without the space.
+        Products that the space has spared of late, or still has to make good.
 
     Raises
     ------
@@ -83,7 +80,6 @@ class RecycleSpace:
             self.U = np.array(array.T, dtype=dtype, order="C")
         self.products: float | None = None
         self.balance = 0.0
-        self.pause = 0
         self._solves = 0  # with the space, since the last one without
         self._used = False
         self._resting: tuple[np.ndarray, np.ndarray] | None = None  # in a solve without it
@@ -96,8 +92,7 @@ class RecycleSpace:
         if self.U.size and self.U.shape[1] != n:  # another family of systems, of which the account says nothing
             self.load_state_dict(RecycleSpace().state_dict())
         fits = self.U.size > 0 and not (self.U.dtype.kind == "c" and dtype.kind != "c")
-        wanted = not self.pause and self._solves < _ASK_AGAIN
-        self.pause -= self.pause > 0
+        wanted = self.balance >= 0 and self._solves < _ASK_AGAIN
         self._used = bool(fits and wanted and most)
         if not self._used:
             self._resting = (self.U, self.C)
@@ -167,6 +162,7 @@ class RecycleSpace:
         folds = sum(max(log(a / b), 0.0) for a, b in zip(first, last, strict=True) if 0 < a < np.inf and b < np.inf)
         if not self._used:
             self._solves = 0
+            self.balance += min(_LOSS * result.matvecs, max(-self.balance, 0.0))
             if folds > 1:
                 rate = result.matvecs / folds
                 self.products = rate if self.products is None else (self.products + rate) / 2
@@ -175,11 +171,7 @@ class RecycleSpace:
         if self.products is None:
             self._solves = _ASK_AGAIN  # the next one shows what to compare with
             return
-        expected = self.products * folds
-        self.balance = self.balance / 2 + expected - result.matvecs
-        if self.balance < 0:
-            self.pause, self.balance = ceil(-self.balance / (_LOSS * expected)) if expected else _LONGEST, 0.0
-            self.pause = min(self.pause, _LONGEST)
+        self.balance = self.balance / 2 + self.products * folds - result.matvecs
 
     # -- For the user -----------------------------------------------------------------------------------------------
 
@@ -195,7 +187,6 @@ class RecycleSpace:
             "images": self.C.copy(),
             "products": self.products,
             "balance": self.balance,
-            "pause": self.pause,
             "solves": self._solves,
         }
 
@@ -203,14 +194,13 @@ class RecycleSpace:
         """What `state_dict` returned."""
         self.U, self.C = np.array(state["vectors"]), np.array(state["images"])
         self.products = None if state["products"] is None else float(state["products"])
-        self.balance, self.pause = float(state["balance"]), int(state["pause"])
-        self._solves = int(state["solves"])
+        self.balance, self._solves = float(state["balance"]), int(state["solves"])
 
     def __str__(self) -> str:
         size = f"{len(self.U)} vectors of {self.U.shape[1]}" if len(self.U) else "empty"
         if self.products is None:
             return f"recycle space, {size}"
-        account = f"pauses for {self.pause} solves" if self.pause else f"has spared {self.balance:.0f} products of late"
+        account = f"has {'spared' if self.balance >= 0 else 'lost'} {abs(self.balance):.0f} products of late"
         return f"recycle space, {size}; {account}, {self.products:.2g} products a factor of e without it"
 
 

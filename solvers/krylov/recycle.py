@@ -158,7 +158,7 @@ class RecycleSpace:
         if result.status is Status.NONFINITE_INPUT or result.iterations + result.matvecs == 0:
             return
         first = np.atleast_1d(result.history[0])
-        last = np.maximum(np.atleast_1d(result.residual_norms), np.finfo(float).tiny)
+        last = np.maximum(np.atleast_1d(result.residual_norms), np.finfo(float).eps * first)  # beyond it lies chance
         folds = sum(max(log(a / b), 0.0) for a, b in zip(first, last, strict=True) if 0 < a < np.inf and b < np.inf)
         if not self._used:
             self._solves = 0

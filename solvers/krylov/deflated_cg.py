@@ -9,7 +9,7 @@ so that CG sees the spectrum of A without what W spans: with k eigenvectors the 
 :math:`\lambda_n / \lambda_{k+1}`.
 
 Source: Y. Saad, M. Yeung, J. Erhel and F. Guyomarc'h, A deflated version of the conjugate gradient algorithm, SIAM J.
-Sci. Comput. 21 (2000), algorithms 3.5 and 3.6 (def-CG, preconditioned) and section 5 (which vectors to keep).
+Sci. Comput. 21 (2000): def-CG with and without a preconditioner, and harmonic Ritz vectors for several systems.
 
 Storage: 6 n-vectors, 2 more with a preconditioner; with a subspace of dimension k, 4 k + 1 more; where it is to be
 improved, 2 k + 2 `directions` more. Work per iteration: that of CG, and 2 k inner products and updates. Set-up for
@@ -77,7 +77,7 @@ def deflated_cg(
     Notes
     -----
     The vectors kept are the harmonic Ritz vectors of A, in the span of W and the directions, with the smallest harmonic
-    Ritz values (Saad et al., equation 5.5).
+    Ritz values, as Saad et al. choose them.
 
     Where an iteration without deflation is cheap, as on small grids, fewer iterations may still take longer: each moves
     2 k more vectors.
@@ -121,7 +121,7 @@ def deflated_cg(
 
 
 def _iterate(problem: Correction, space: RecycleSpace, to_keep: int, directions: int) -> Outcome:
-    """Algorithm 3.6 of Saad et al. from d = 0, and better vectors for the next system."""
+    """Deflated CG from d = 0, and better vectors for the next system."""
     kept = len(space.U)
     found = _Directions(kept, directions if to_keep else 0, problem.r)
     try:

@@ -8,7 +8,7 @@ where :math:`Z_p = M V_p`. It minimises the residual over the span of :math:`\ha
 vectors of A in that space with the smallest harmonic Ritz values become the next U.
 
 Source: M. L. Parks, E. de Sturler, G. Mackey, D. D. Johnson and S. Maiti, Recycling Krylov subspaces for sequences of
-linear systems, SIAM J. Sci. Comput. 28 (2006), section 3 and appendix; with a preconditioner in the flexible form of
+linear systems, SIAM J. Sci. Comput. 28 (2006); with a preconditioner in the flexible form of
 L. M. Carvalho, S. Gratton, R. Lago and X. Vasseur, SIAM J. Matrix Anal. Appl. 32 (2011).
 
 Storage: restart + 4 k + 6 n-vectors, restart more with a preconditioner; 2 k remain in the recycle space. Work per

@@ -9,7 +9,7 @@ has columns, and nothing else changes. `gcrodr` and `deflated_cg` remove what U 
 directions that slow them down into it.
 
 Source: M. L. Parks, E. de Sturler, G. Mackey, D. D. Johnson and S. Maiti, Recycling Krylov subspaces for sequences of
-linear systems, SIAM J. Sci. Comput. 28 (2006), sections 2 and 3; M. E. Kilmer and E. de Sturler, Recycling subspace
+linear systems, SIAM J. Sci. Comput. 28 (2006); M. E. Kilmer and E. de Sturler, Recycling subspace
 information for diffuse optical tomography, same journal 27 (2006), theorem 3.2 on why it survives small changes of A.
 """
 

@@ -14,15 +14,18 @@ below it, `cg`, `gmres` and `direct`, have scipy's signatures and never raise fo
 ``result.status``.
 """
 
-from solvers import gallery
+from solvers import gallery, ordering
 from solvers.api import solve
 from solvers.direct import Factorisation, direct
 from solvers.krylov.bicgstab import bicgstab
 from solvers.krylov.cg import cg
+from solvers.krylov.deflated_cg import deflated_cg, sine_modes
 from solvers.krylov.flexible_cg import flexible_cg
+from solvers.krylov.gcrodr import gcrodr
 from solvers.krylov.gmres import gmres
 from solvers.krylov.gmres_dr import gmres_dr
 from solvers.krylov.minres import minres
+from solvers.krylov.recycle import RecycleSpace
 from solvers.precondition import (
     AMG,
     ILU,
@@ -55,21 +58,26 @@ __all__ = [
     "Lagged",
     "Multigrid",
     "Preconditioner",
+    "RecycleSpace",
     "Result",
     "Status",
     "StencilOperator",
     "bicgstab",
     "cg",
     "chebyshev",
+    "deflated_cg",
     "direct",
     "flexible_cg",
     "gallery",
     "gauss_seidel",
+    "gcrodr",
     "gmres",
     "gmres_dr",
     "jacobi",
     "minres",
+    "ordering",
     "preconditioners",
+    "sine_modes",
     "solve",
     "sor",
     "ssor",

@@ -16,7 +16,9 @@ from solvers.direct import direct
 from solvers.krylov.bicgstab import bicgstab
 from solvers.krylov.cg import cg
 from solvers.krylov.controls import Callback, Controls, right_hand_side
+from solvers.krylov.deflated_cg import deflated_cg
 from solvers.krylov.flexible_cg import flexible_cg
+from solvers.krylov.gcrodr import gcrodr
 from solvers.krylov.gmres import gmres
 from solvers.krylov.gmres_dr import gmres_dr
 from solvers.krylov.minres import minres
@@ -37,6 +39,8 @@ for method in (
     minres,
     gmres,
     gmres_dr,
+    gcrodr,
+    deflated_cg,
     bicgstab,
     jacobi,
     gauss_seidel,

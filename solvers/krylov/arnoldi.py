@@ -3,6 +3,8 @@
 from math import hypot
 
 import numpy as np
+from numba import njit
+from scipy.linalg.lapack import get_lapack_funcs
 
 from solvers.system import norm as euclidean_norm
 
@@ -25,12 +27,16 @@ def orthogonalise(w: np.ndarray, V: np.ndarray) -> tuple[np.ndarray, float]:
     >>> w
     array([0., 4.])
     """
-    h = np.zeros(len(V), dtype=small_dtype(w.dtype))
-    for _ in range(2):
-        share = V.conj() @ w
-        w -= share @ V
-        h += share
-    return h, euclidean_norm(w)
+    first = _project_out(w, V)
+    again = _project_out(w, V)
+    return np.add(first, again, dtype=small_dtype(w.dtype)), euclidean_norm(w)
+
+
+def _project_out(w: np.ndarray, V: np.ndarray) -> np.ndarray:
+    """One pass of it; a complex V is not conjugated, which would copy it, but w is."""
+    h = V @ w if w.dtype.kind == "f" else (V @ w.conj()).conj()
+    w -= h @ V
+    return h
 
 
 class LeastSquares:
@@ -70,7 +76,7 @@ class LeastSquares:
         self.H = np.zeros((columns + 1, columns), dtype=g.dtype)
         self._R = np.zeros((columns, columns), dtype=g.dtype)
         self._g = g.copy()
-        self._rotations: list[tuple[float, complex]] = []
+        self._cosines, self._sines = np.zeros(columns), np.zeros(columns, dtype=g.dtype)
         self._first = self.count = 0 if block is None else block.shape[1]
         if block is not None:
             k = self._first
@@ -82,25 +88,41 @@ class LeastSquares:
     def add(self, h: np.ndarray, rest: float) -> float:
         """Append the column ``(h, rest)``; the norm of the residual that is left."""
         j, k = self.count, self._first
-        column = np.append(h, rest)
+        column = np.empty(j + 2, dtype=self.H.dtype)
+        column[:-1], column[-1] = h, rest
         self.H[: j + 2, j] = column
         if k:
             column[: k + 1] = self._Q.conj().T @ column[: k + 1]
-        for i, (c, s) in enumerate(self._rotations, start=k):
-            column[i], column[i + 1] = c * column[i] + s * column[i + 1], -np.conj(s) * column[i] + c * column[i + 1]
-        pivot, rest = column[j], abs(column[j + 1])
-        radius = hypot(abs(pivot), rest)
-        c, s = (abs(pivot) / radius, (pivot / abs(pivot) if pivot else 1.0) * rest / radius) if radius else (1.0, 0.0)
-        self._rotations.append((c, s))
-        self._R[:j, j] = column[:j]
-        self._R[j, j] = c * pivot + s * rest
-        self._g[j], self._g[j + 1] = c * self._g[j], -np.conj(s) * self._g[j]
         self.count = j + 1
-        return float(abs(self._g[j + 1]))
+        return float(_append(column, self._R, self._g, self._cosines, self._sines, k, j))
 
     def solution(self) -> np.ndarray:
         """The minimiser y, shape (count,); the shortest one where the columns are dependent."""
         if not self.count:
             return np.zeros(0, dtype=self._g.dtype)
-        # Least squares instead of back substitution: a singular R gives the shortest y, not infinity.
-        return np.linalg.lstsq(self._R[: self.count, : self.count], self._g[: self.count], rcond=None)[0]
+        R, g = self._R[: self.count, : self.count], self._g[: self.count]
+        trcon, trtrs = get_lapack_funcs(("trcon", "trtrs"), (R,))
+        if trcon(R)[0] > self.count * np.finfo(R.dtype).eps:
+            return trtrs(R, g)[0]
+        # Least squares where R is singular: the shortest y, not infinity.
+        return np.linalg.lstsq(R, g, rcond=None)[0]
+
+
+@njit(cache=True, nogil=True)
+def _append(column, R, g, cosines, sines, first, j):  # type: ignore[no-untyped-def]
+    """Givens rotations first to j - 1 on a new column, and one more that makes it triangular; what is left of g."""
+    for i in range(first, j):
+        c, s, upper, lower = cosines[i], sines[i], column[i], column[i + 1]
+        column[i] = c * upper + s * lower
+        column[i + 1] = c * lower - np.conj(s) * upper
+    pivot, size, rest = column[j], abs(column[j]), abs(column[j + 1])
+    radius = hypot(size, rest)
+    c, s = 1.0, pivot * 0
+    if radius > 0:
+        c, s = size / radius, (pivot / size if size > 0 else pivot * 0 + 1) * (rest / radius)
+    cosines[j], sines[j] = c, s
+    for i in range(j):
+        R[i, j] = column[i]
+    R[j, j] = c * pivot + s * rest
+    g[j], g[j + 1] = c * g[j], -np.conj(s) * g[j]
+    return abs(g[j + 1])

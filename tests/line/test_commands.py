@@ -134,7 +134,7 @@ def test_misspelt_keys_end_with_the_near_names(tmp_path, refused, command, words
         ("generate", ["out=d", "executor.workers=-1"], "executor.workers"),
         ("generate", ["out=d", "executor.name=slurm"], "processes"),
         ("generate", ["out=d", "pde.name=navier_stokes"], "unknown PDE family"),
-        ("generate", ["out=d", "solver.method=sor"], "method"),
+        ("generate", ["out=d", "solver.method=sors"], "method"),
         ("generate", ["out=d", "solver.rtol=2"], "rtol"),
         ("generate", ["out=d", "solver=cg", "solver.M=ilut"], "ilut"),
         ("generate", ["out=d", "+solver.maxiter=many"], "maxiter"),

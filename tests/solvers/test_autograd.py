@@ -43,7 +43,9 @@ def test_first_and_second_derivatives_of_a_dense_matrix(rng, dtype, columns, sym
     assert torch.autograd.gradgradcheck(solve, (A, b))
 
 
-@pytest.mark.parametrize("method", ["cg", "minres", "gmres", "bicgstab", "gmres_dr", "flexible_cg", "direct"])
+@pytest.mark.parametrize(
+    "method", ["cg", "minres", "gmres", "bicgstab", "gmres_dr", "flexible_cg", "gcrodr", "deflated_cg", "direct"]
+)
 def test_derivatives_with_every_method(rng, method):
     A = tensor(dense(rng, 4, symmetric=True))
     b = tensor(rng.standard_normal(4))

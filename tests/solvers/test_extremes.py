@@ -6,9 +6,22 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from solvers import Jacobi, Status, bicgstab, cg, direct, flexible_cg, gmres, gmres_dr, minres, solve
+from solvers import (
+    Jacobi,
+    Status,
+    bicgstab,
+    cg,
+    deflated_cg,
+    direct,
+    flexible_cg,
+    gcrodr,
+    gmres,
+    gmres_dr,
+    minres,
+    solve,
+)
 
-METHODS = [cg, flexible_cg, minres, gmres, gmres_dr, bicgstab]
+METHODS = [cg, flexible_cg, deflated_cg, minres, gmres, gmres_dr, gcrodr, bicgstab]
 
 
 @pytest.fixture(autouse=True)

@@ -16,10 +16,12 @@ from solvers import (
     bicgstab,
     cg,
     chebyshev,
+    deflated_cg,
     direct,
     flexible_cg,
     gallery,
     gauss_seidel,
+    gcrodr,
     gmres,
     gmres_dr,
     jacobi,
@@ -29,8 +31,8 @@ from solvers import (
     ssor,
 )
 
-CYCLIC = [gmres, gmres_dr]  # maxiter and callback count cycles, as scipy's gmres does
-SHORT = [cg, flexible_cg, minres, bicgstab]
+CYCLIC = [gmres, gmres_dr, gcrodr]  # maxiter and callback count cycles, as scipy's gmres does
+SHORT = [cg, flexible_cg, deflated_cg, minres, bicgstab]
 SWEEPING = [gauss_seidel, jacobi, sor, ssor]  # need the entries of A, and take no preconditioner
 MATRIX_FREE = [*SHORT, *CYCLIC, chebyshev]
 ITERATIVE = [*MATRIX_FREE, *SWEEPING]
@@ -266,7 +268,7 @@ def test_callback_gets_fresh_copies_and_can_stop(method):
         B,
         rtol=1e-12,
         callback=callback,
-        **({"restart": 3, "k": 1} if method is gmres_dr else {"restart": 3} if method is gmres else {}),
+        **({"restart": 3, "k": 1} if method in (gmres_dr, gcrodr) else {"restart": 3} if method is gmres else {}),
     )
     assert result.status is Status.USER_STOP
     assert len(seen) == 2

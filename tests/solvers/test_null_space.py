@@ -3,7 +3,20 @@
 import numpy as np
 import pytest
 
-from solvers import AMG, Factorisation, Jacobi, Status, cg, direct, gallery, gmres, solve
+from solvers import (
+    AMG,
+    Factorisation,
+    Jacobi,
+    RecycleSpace,
+    Status,
+    cg,
+    deflated_cg,
+    direct,
+    gallery,
+    gcrodr,
+    gmres,
+    solve,
+)
 from solvers.system import System
 
 A = gallery.diffusion(gallery.jumps((9, 8), 5.0), boundary="neumann")
@@ -15,6 +28,9 @@ METHODS = {
     "cg + AMG": lambda *a, **k: cg(*a, M=AMG(), **k),
     "gmres": lambda *a, **k: gmres(*a, restart=72, **k),
     "gmres + AMG": lambda *a, **k: gmres(*a, M=AMG(), **k),
+    "gcrodr": lambda *a, **k: gcrodr(*a, restart=20, k=6, recycle=RecycleSpace(np.eye(72, 6)), **k),
+    "gcrodr + Jacobi": lambda *a, **k: gcrodr(*a, M=Jacobi(), restart=20, k=6, **k),
+    "deflated_cg": lambda *a, **k: deflated_cg(*a, deflation=np.column_stack([np.ones(72), np.eye(72, 4)]), **k),
     "direct": direct,
     "direct, dense": lambda A, *a, **k: direct(A.tocsr().toarray(), *a, **k),
     "solve": lambda *a, **k: solve(*a, throw=False, **k),

@@ -1,0 +1,177 @@
+r"""LearnedOmega: Young's factor as a function of the context, from few looks at the matrices, corrected by costs.
+
+Three things are put together.
+
+1. The spectrum of the matrix says most of what there is to know, and a context c says what the spectrum is. So the
+   Jacobi radius :math:`\mu` is estimated (`JacobiRadius`) at contexts that are new, and interpolated in between, as
+   :math:`g(c) = \log\sqrt{1 - \mu^2}`, which is smooth where :math:`\mu` and :math:`\omega` bend sharply. Without a
+   context the number of the system takes its place: a stream that drifts is extrapolated, one that jumps is looked at
+   each time.
+2. Interpolated values are looked after ever more seldom while they prove right, and at most for one product in a
+   hundred iterations.
+3. At a finite tolerance, for matrices that are not consistently ordered, and for SSOR as a preconditioner, Young's
+   factor is near the best but not the best. Candidates :math:`2 - \omega = (2 - \omega^*)\,e^{z}` are compared by costs,
+
+   .. math:: \log \mathrm{cost} \approx \sum_{j<4} a_j g^j + (\omega^* - 1)\,\beta_z, \qquad \beta_0 = 0,
+
+   fitted by recursive least squares, and drawn with inverse gap weighting as in `ChebyshevContextual`. The weight
+   :math:`\omega^* - 1` says that the factor matters little for easy systems: there exploration is cheap.
+
+Where no matrix is shown it learns from costs alone: `ChebyshevContextual` with a context, `TsallisINF` without.
+"""
+
+from math import exp, log, sqrt
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from solvers.tuning.chebyshev_contextual import ChebyshevContextual, inverse_gap_weights
+from solvers.tuning.interpolant import Interpolant
+from solvers.tuning.protocol import Draws, Saved, checked_cost, checked_interval, scaled_context
+from solvers.tuning.spectral import JacobiRadius, young_omega
+from solvers.tuning.tsallis_inf import TsallisINF
+
+OFFSETS = np.array([0.0, -0.5, -0.2, -0.08, -0.03, 0.03, 0.08, 0.2, 0.5])
+_POWERS = 4  # of g in the model of the cost
+_PRIOR = np.abs(OFFSETS[1:])  # beyond omega* the sweeps grow like 1 / (2 - omega); below faster
+_TOLERANCE = 0.01  # of an interpolated g
+_LONGEST = 63  # systems between two looks
+_SHARE = 0.01  # products for looks, of the cost so far
+_LARGEST = 1.995
+
+
+class LearnedOmega(Saved):
+    r"""Relaxation factors for a stream of systems, from few looks at the matrices and from costs.
+
+    Parameters
+    ----------
+    interval : (float, float) or None
+        Where the contexts lie, roughly: contexts beyond are taken as they are. None for a stream without.
+    seed : int
+
+    Attributes
+    ----------
+    probabilities : ndarray, shape (9,)
+        With which the last correction of Young's factor was drawn.
+    products : int
+        Products with matrices so far, to be charged.
+
+    Raises
+    ------
+    ValueError
+        If a context is not one finite number, or comes although there is no interval, or the matrix has no positive
+        diagonal.
+
+    Examples
+    --------
+    >>> from solvers import gallery, sor
+    >>> A = gallery.poisson((15, 15)).tocsr()
+    >>> policy = LearnedOmega((0.0, 0.5), seed=1)
+    >>> rng = np.random.default_rng(1)
+    >>> for shift in 0.5 * rng.random(100):
+    ...     shifted = A + shift * np.eye(225)
+    ...     omega = policy.suggest(shift, shifted)
+    ...     policy.update(sor(shifted, np.ones(225), omega=omega, rtol=1e-8).iterations)
+    >>> policy.products < 100
+    True
+    """
+
+    _saved = (
+        *("_radius", "_map", "_rounds", "_since", "_pause", "_spent", "_theta", "_covariance", "_variance"),
+        *("_blind", "_played", "_g", "_weight", "probabilities"),
+    )
+    _fixed = ("_interval", "_seed")
+
+    def __init__(self, interval: Any, *, seed: int = 0) -> None:
+        self._limits = None if interval is None else checked_interval(interval)
+        self._interval = self._limits or ()
+        self._draws = Draws(seed)
+        self._seed = self._draws.seed
+        grid = np.linspace(1.0, 1.95, 20)
+        self._blind: ChebyshevContextual | TsallisINF = (
+            TsallisINF(grid, reduced_variance=True, seed=seed)
+            if self._limits is None
+            else ChebyshevContextual(grid, self._limits, seed=seed)
+        )
+        self._radius = JacobiRadius()
+        self._map = Interpolant(keep=2 if self._limits is None else 4096)
+        self._rounds = 0
+        self._since, self._pause = 0, 0  # systems since the last look, and until the next
+        self._spent = 0.0
+        self._theta = np.concatenate([np.zeros(_POWERS), _PRIOR])
+        # Of the powers nothing is known; of the corrections as much as a quarter of a solve tells.
+        self._covariance = np.diag(np.concatenate([np.full(_POWERS, 1e4), np.full(_PRIOR.size, 4.0)]))
+        self._variance = 0.01
+        self._played = -1  # the place in OFFSETS; beyond them if the blind policy was asked
+        self._g, self._weight = 0.0, 0.0
+        self.probabilities = np.full(OFFSETS.size, 1.0 / OFFSETS.size)
+
+    @property
+    def products(self) -> int:
+        return self._radius.products
+
+    def suggest(self, context: Any = None, A: Any = None) -> float:
+        """A factor for the system with this context and this matrix."""
+        if self._limits is None:
+            if context is not None:
+                raise ValueError("context: LearnedOmega(None) was made for a stream without; give it an interval")
+            place = float(self._rounds)
+        else:
+            place = scaled_context(context, self._limits)
+        if A is None:
+            self._played = OFFSETS.size
+            omega = self._blind.suggest(context)
+            self.probabilities = self._blind.probabilities
+            return omega
+        self._g = self._from_map(place, A)
+        short = 2.0 * exp(self._g) / (1.0 + exp(self._g))  # 2 - omega*
+        self._weight = 1.0 - short
+        scores = np.zeros(OFFSETS.size)
+        scores[1:] = self._weight * self._theta[_POWERS:]
+        self.probabilities = inverse_gap_weights(scores, 4.0 * sqrt((self._rounds + 1.0) / self._variance))
+        self._played = self._draws.choice(self._rounds, self.probabilities)
+        return min(max(2.0 - short * exp(OFFSETS[self._played]), 1.0), _LARGEST)
+
+    def _from_map(self, place: float, A: Any) -> float:
+        """log sqrt(1 - mu^2) of A: interpolated where that can be trusted, otherwise from a look at A."""
+        expected = self._map(place)
+        self._since += 1
+        affordable = self._limits is None or self._radius.products <= _SHARE * self._spent
+        look = self._since > self._pause and affordable
+        if expected == expected and not look:
+            return expected
+        g = log(max(2.0 / young_omega(self._radius(A)) - 1.0, 1e-8))  # 2 / omega* - 1 = sqrt(1 - mu^2)
+        if expected == expected:
+            right = abs(expected - g) <= _TOLERANCE
+            self._pause = min(2 * self._pause + 1, _LONGEST) if right else self._pause // 2
+        self._since = 0
+        self._map.add(place, g)
+        return g
+
+    def update(self, cost: float) -> None:
+        """Learn from what the system cost."""
+        cost = checked_cost(cost, self._played >= 0)
+        if self._played == OFFSETS.size:
+            self._blind.update(cost)
+        else:
+            features = np.zeros(self._theta.size)
+            features[:_POWERS] = self._g ** np.arange(_POWERS)
+            if self._played:
+                features[_POWERS + self._played - 1] = self._weight
+            error = _learn(self._theta, self._covariance, features, log(max(cost, 0.5)))
+            self._variance += (min(error * error, 1.0) - self._variance) / (self._rounds + 2.0)
+        self._spent += cost
+        self._rounds += 1
+        self._played = -1
+
+
+@njit(cache=True, nogil=True)
+def _learn(theta, covariance, features, value):  # type: ignore[no-untyped-def]
+    """One step of recursive least squares in place; the error of the prediction, free of what was learned from it."""
+    gain = covariance @ features
+    spread = 1.0 + features @ gain
+    error = value - theta @ features
+    theta += gain * (error / spread)
+    covariance -= np.outer(gain, gain / spread)
+    return error / np.sqrt(spread)

@@ -6,64 +6,68 @@ from solvers.tuning.protocol import Saved
 
 _STEP = 0.1  # largest difference of two neighbouring values
 _WIDTH = 1.0 / 8.0  # largest distance of two neighbouring points
+_NEAR = 5e-4  # points nearer than this are one
 
 
 class Interpolant(Saved):
     """A function of one variable on about [-1, 1], known in points.
 
     Between two points it can be trusted if they are within 1/8 and their values within 0.1 of each other: for a smooth
-    function the error is then well below a hundredth. Beyond the last point at an end it is extrapolated from two, by
-    up to twice their distance and up to 0.1.
+    function the error is then well below a hundredth. Otherwise it is extrapolated from the two nearest points on one
+    side, by up to twice their distance and up to 0.05.
 
     Parameters
     ----------
-    keep : int
-        Points to keep: the last ones if there are few (2, for extrapolation in time), otherwise none nearer to each
-        other than 2 / keep.
+    time : bool
+        The variable is the number of a system: only the last two points are kept, distances do not count.
 
     Examples
     --------
     >>> f = Interpolant()
     >>> for x in (0.0, 0.04, 0.8):
     ...     f.add(x, 2 * x)
-    >>> round(f(0.03), 12), f(0.5), round(f(-0.05), 12), f(-0.2)
-    (0.06, nan, -0.1, nan)
+    >>> round(f(0.03), 12), f(0.5), round(f(-0.02), 12), f(-0.2)
+    (0.06, nan, -0.04, nan)
     """
 
     _saved = ("_x", "_y")
-    _fixed = ("_keep",)
+    _fixed = ("_time",)
 
-    def __init__(self, keep: int = 4096) -> None:
-        self._keep = keep
+    def __init__(self, time: bool = False) -> None:
+        self._time = time
         self._x, self._y = np.empty(0), np.empty(0)
 
     def __call__(self, x: float) -> float:
         """The value at x, NaN where it cannot be trusted."""
-        count = self._x.size
-        if count < 2:
-            return float("nan")
-        i = int(np.searchsorted(self._x, x))
-        beyond = i in (0, count)
-        i = min(max(i, 1), count - 1)
-        left, right = float(self._x[i - 1]), float(self._x[i])
-        low, high = float(self._y[i - 1]), float(self._y[i])
-        slope = (high - low) / (right - left)
-        if beyond:
-            distance = max(left - x, x - right)
-            near = distance <= 2.0 * (right - left) and (self._keep == 2 or right - left <= _WIDTH)
-            trusted = near and abs(slope * distance) <= _STEP
-        else:
-            trusted = right - left <= _WIDTH and abs(high - low) <= _STEP
-        return low + slope * (x - left) if trusted else float("nan")
+        i, count = int(np.searchsorted(self._x, x)), self._x.size
+        for j in (i - 1, i):
+            if 0 <= j < count and abs(self._x[j] - x) < _NEAR:
+                return float(self._y[j])
+        if 0 < i < count:
+            value = self._line(i - 1, i, x, _STEP)
+            if value == value:
+                return value
+        sides = [(j, j + 1) for j in (i - 2, i) if 0 <= j and j + 1 < count]
+        values = [self._line(j, k, x, 0.5 * _STEP) for j, k in sides]
+        return next((value for value in values if value == value), float("nan"))
+
+    def _line(self, i: int, j: int, x: float, step: float) -> float:
+        """On the line through two points, NaN if they are too far from each other or from x, or it is too steep."""
+        left, right = float(self._x[i]), float(self._x[j])
+        low, high = float(self._y[i]), float(self._y[j])
+        width, beyond = right - left, max(left - x, x - right, 0.0)
+        slope = (high - low) / width
+        near = beyond <= 2.0 * width and (self._time or width <= _WIDTH)
+        steep = abs(slope) * (beyond if beyond else width) > step
+        return float("nan") if steep or not near else low + slope * (x - left)
 
     def add(self, x: float, y: float) -> None:
-        """Another point; it takes the place of one that is very near."""
+        """Another point, or another value of one that is there."""
         i = int(np.searchsorted(self._x, x))
-        if self._keep > 2:
-            for j in (i - 1, i):
-                if 0 <= j < self._x.size and abs(self._x[j] - x) < 2.0 / self._keep:
-                    self._x[j], self._y[j] = x, y
-                    return
+        for j in (i - 1, i):
+            if 0 <= j < self._x.size and abs(self._x[j] - x) < _NEAR:
+                self._y[j] = y  # and not its place, or points that come in a row would push a single one along
+                return
         self._x, self._y = np.insert(self._x, i, x), np.insert(self._y, i, y)
-        if self._keep == 2:
+        if self._time:
             self._x, self._y = self._x[-2:], self._y[-2:]

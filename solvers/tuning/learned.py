@@ -7,15 +7,17 @@ Three things are put together.
    :math:`g(c) = \log\sqrt{1 - \mu^2}`, which is smooth where :math:`\mu` and :math:`\omega` bend sharply. Without a
    context the number of the system takes its place: a stream that drifts is extrapolated, one that jumps is looked at
    each time.
-2. Interpolated values are looked after ever more seldom while they prove right, and at most for one product in a
-   hundred iterations.
+2. Interpolated values are looked after ever more seldom while they prove right, and at most for three products in
+   a thousand iterations.
 3. At a finite tolerance, for matrices that are not consistently ordered, and for SSOR as a preconditioner, Young's
-   factor is near the best but not the best. Candidates :math:`2 - \omega = (2 - \omega^*)\,e^{z}` are compared by costs,
+   factor is near the best but not the best. Candidates :math:`2 - \omega = (2 - \omega^*)\,e^{w z}`, with the weight
+   :math:`w = \omega^* - 1`, because the factor matters little for easy systems, are compared by costs,
 
-   .. math:: \log \mathrm{cost} \approx \sum_{j<4} a_j g^j + (\omega^* - 1)\,\beta_z, \qquad \beta_0 = 0,
+   .. math:: \log \mathrm{cost} \approx \sum_{j<4} a_j g^j + w \beta_z, \qquad \beta_0 = 0,
 
-   fitted by recursive least squares, and drawn with inverse gap weighting as in `ChebyshevContextual`. The weight
-   :math:`\omega^* - 1` says that the factor matters little for easy systems: there exploration is cheap.
+   fitted by recursive least squares in which a cost k has the variance :math:`0.03^2 + 0.1 / k^2`: a few per cent, and
+   the rounding to whole iterations. They are drawn with inverse gap weighting, as in `ChebyshevContextual`, from those
+   that are within two standard deviations of the best.
 
 Where no matrix is shown it learns from costs alone: `ChebyshevContextual` with a context, `TsallisINF` without.
 """
@@ -26,7 +28,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from solvers.tuning.chebyshev_contextual import ChebyshevContextual, inverse_gap_weights
+from solvers.tuning.chebyshev_contextual import ChebyshevContextual
 from solvers.tuning.interpolant import Interpolant
 from solvers.tuning.protocol import Draws, Saved, checked_cost, checked_interval, scaled_context
 from solvers.tuning.spectral import JacobiRadius, young_omega
@@ -35,9 +37,9 @@ from solvers.tuning.tsallis_inf import TsallisINF
 OFFSETS = np.array([0.0, -0.5, -0.2, -0.08, -0.03, 0.03, 0.08, 0.2, 0.5])
 _POWERS = 4  # of g in the model of the cost
 _PRIOR = np.abs(OFFSETS[1:])  # beyond omega* the sweeps grow like 1 / (2 - omega); below faster
-_TOLERANCE = 0.01  # of an interpolated g
+_TOLERANCE = 0.02  # of an interpolated g
 _LONGEST = 63  # systems between two looks
-_SHARE = 0.01  # products for looks, of the cost so far
+_SHARE = 0.003  # products for looks, of the cost so far
 _LARGEST = 1.995
 
 
@@ -95,14 +97,14 @@ class LearnedOmega(Saved):
             else ChebyshevContextual(grid, self._limits, seed=seed)
         )
         self._radius = JacobiRadius()
-        self._map = Interpolant(keep=2 if self._limits is None else 4096)
+        self._map = Interpolant(time=self._limits is None)
         self._rounds = 0
         self._since, self._pause = 0, 0  # systems since the last look, and until the next
         self._spent = 0.0
         self._theta = np.concatenate([np.zeros(_POWERS), _PRIOR])
-        # Of the powers nothing is known; of the corrections as much as a quarter of a solve tells.
+        # Nothing is known of the powers, and the corrections may be off by a factor of 2.
         self._covariance = np.diag(np.concatenate([np.full(_POWERS, 1e4), np.full(_PRIOR.size, 4.0)]))
-        self._variance = 0.01
+        self._variance = 1.0  # of a cost, in units of what is said above
         self._played = -1  # the place in OFFSETS; beyond them if the blind policy was asked
         self._g, self._weight = 0.0, 0.0
         self.probabilities = np.full(OFFSETS.size, 1.0 / OFFSETS.size)
@@ -127,11 +129,11 @@ class LearnedOmega(Saved):
         self._g = self._from_map(place, A)
         short = 2.0 * exp(self._g) / (1.0 + exp(self._g))  # 2 - omega*
         self._weight = 1.0 - short
-        scores = np.zeros(OFFSETS.size)
-        scores[1:] = self._weight * self._theta[_POWERS:]
-        self.probabilities = inverse_gap_weights(scores, 4.0 * sqrt((self._rounds + 1.0) / self._variance))
+        self.probabilities = _probabilities(
+            self._theta, self._covariance, self._weight, self._variance, 4.0 * sqrt(self._rounds + 1.0)
+        )
         self._played = self._draws.choice(self._rounds, self.probabilities)
-        return min(max(2.0 - short * exp(OFFSETS[self._played]), 1.0), _LARGEST)
+        return min(max(2.0 - short * exp(self._weight * OFFSETS[self._played]), 1.0), _LARGEST)
 
     def _from_map(self, place: float, A: Any) -> float:
         """log sqrt(1 - mu^2) of A: interpolated where that can be trusted, otherwise from a look at A."""
@@ -155,23 +157,52 @@ class LearnedOmega(Saved):
         if self._played == OFFSETS.size:
             self._blind.update(cost)
         else:
-            features = np.zeros(self._theta.size)
-            features[:_POWERS] = self._g ** np.arange(_POWERS)
-            if self._played:
-                features[_POWERS + self._played - 1] = self._weight
-            error = _learn(self._theta, self._covariance, features, log(max(cost, 0.5)))
-            self._variance += (min(error * error, 1.0) - self._variance) / (self._rounds + 2.0)
+            error = _learn(self._theta, self._covariance, self._g, self._weight, self._played, max(cost, 0.5))
+            self._variance += (min(error * error, 10.0) - self._variance) / (self._rounds + 2.0)
         self._spent += cost
         self._rounds += 1
         self._played = -1
 
 
 @njit(cache=True, nogil=True)
-def _learn(theta, covariance, features, value):  # type: ignore[no-untyped-def]
-    """One step of recursive least squares in place; the error of the prediction, free of what was learned from it."""
+def _probabilities(theta, covariance, weight, variance, gamma):  # type: ignore[no-untyped-def]
+    """Inverse gap weighting over the candidates that may be the best, those that cannot have probability zero."""
+    d = theta.size - _POWERS + 1
+    gaps = np.zeros(d)
+    gaps[1:] = weight * theta[_POWERS:]
+    best = gaps.argmin()
+    gaps -= gaps[best]
+    b = best + _POWERS - 1
+    p = np.zeros(d)
+    for i in range(d):
+        k = i + _POWERS - 1
+        spread = 0.0
+        if i:
+            spread += covariance[k, k]
+        if best:
+            spread += covariance[b, b]
+        if i and best:
+            spread -= 2.0 * covariance[k, b]
+        if i != best and gaps[i] < 2.0 * weight * np.sqrt(variance * spread):
+            p[i] = 1.0 / (d + gamma / np.sqrt(variance) * gaps[i])
+    p[best] = 1.0 - p.sum()
+    return p
+
+
+@njit(cache=True, nogil=True)
+def _learn(theta, covariance, g, weight, played, cost):  # type: ignore[no-untyped-def]
+    """One step of recursive least squares in place; the error of the prediction, in its standard deviations."""
+    features = np.zeros(theta.size)
+    features[0] = 1.0
+    for j in range(1, _POWERS):
+        features[j] = features[j - 1] * g
+    if played:
+        features[_POWERS + played - 1] = weight
     gain = covariance @ features
-    spread = 1.0 + features @ gain
-    error = value - theta @ features
+    predicted = theta @ features
+    size = np.exp(min(max(predicted, 0.0), 20.0))
+    spread = 0.03**2 + 0.1 / size**2 + features @ gain
+    error = np.log(cost) - predicted
     theta += gain * (error / spread)
     covariance -= np.outer(gain, gain / spread)
     return error / np.sqrt(spread)

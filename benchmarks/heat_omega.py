@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.harness import RESULTS
 from benchmarks.tuning import ARMS, bandits, collect, curves, parser, part, replay, summary, write
 from solvers import SSOR, Result, cg, gallery
-from solvers.tuning import FixedOmega, Guard, LearnedOmega, Policy, SpectralOmega, young_omega
+from solvers.tuning import Guard, LearnedOmega, Policy, SpectralOmega, young_omega
 
 STEP = 1e-3
 RTOL = 1e-8
@@ -90,8 +90,11 @@ def block(points: int, steps: int, first: int) -> dict[str, Any]:
     return {"first": first, "arms": arms, "cg": plain, "star": star, "contexts": contexts}
 
 
-def run(policy: Policy, points: int, steps: int, context: bool = True) -> dict[str, Any]:
+def run(kind: str, seed: int, points: int, steps: int) -> dict[str, Any]:
     """A policy that is not bound to the arms, with the time it takes beside that of the solves."""
+    (policy, context), (warm, _) = live(kind, seed), live(kind, seed)
+    for A, b, u, c in systems(points, 3):  # so that no compiler is timed
+        warm.update(solve(A, b, u, warm.suggest(c if context else None, A)).iterations)
     guard = Guard()
     paid: list[float] = []
     learning = solving = 0.0
@@ -120,13 +123,12 @@ def _rescue(A: sp.csr_array, b: np.ndarray, u: np.ndarray) -> float:
     return float(solve(A, b, u, 1.0).iterations)
 
 
-def live(name: str, seed: int) -> tuple[Policy, bool]:
+def live(kind: str, seed: int) -> tuple[Policy, bool]:
     """The policies that are run, and whether they are told the context."""
-    if name == "LearnedOmega":
-        return LearnedOmega(INTERVAL, seed=seed), True
-    if name == "LearnedOmega, no context":
-        return LearnedOmega(None, seed=seed), False
-    return (SpectralOmega(), False) if name == "SpectralOmega" else (FixedOmega(1.5), False)
+    if kind == "SpectralOmega":
+        return SpectralOmega(), False
+    context = kind == "LearnedOmega"
+    return LearnedOmega(INTERVAL if context else None, seed=seed), context
 
 
 def _part(task: tuple[Any, ...], steps: int, seed: int) -> dict[str, Any]:
@@ -135,9 +137,8 @@ def _part(task: tuple[Any, ...], steps: int, seed: int) -> dict[str, Any]:
     compute: Callable[[], dict[str, Any]]
     if kind == "table":
         return part(folder / f"{points}-{steps}-table-{number:05d}.json", partial(block, points, steps, number))
-    policy, context = live(kind, 1000 * seed + number)
     short = kind.replace(", ", "-").replace(" ", "-")
-    compute = partial(run, policy, points, steps, context)
+    compute = partial(run, kind, 1000 * seed + number, points, steps)
     return part(folder / f"{points}-{steps}-seed{seed}-{short}-{number}.json", compute)
 
 

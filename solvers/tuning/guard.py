@@ -48,7 +48,7 @@ class Guard(Saved):
     _saved = ("_costs", "_place", "stopped")
     _fixed = ("_factor", "_window")
 
-    def __init__(self, factor: float = 3.0, window: int = 64) -> None:
+    def __init__(self, factor: float = 4.0, window: int = 32) -> None:
         if not factor > 1.0:
             raise ValueError(f"factor: expected a number above 1, got {factor!r}")
         if not isinstance(window, int) or window < _FIRST:

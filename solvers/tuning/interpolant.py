@@ -1,5 +1,7 @@
 """Piecewise linear interpolation in points that come one by one, which says where it can be trusted."""
 
+from bisect import bisect_left  # for one number ten times as fast as numpy's
+
 import numpy as np
 
 from solvers.tuning.protocol import Saved
@@ -14,7 +16,7 @@ class Interpolant(Saved):
 
     Between two points it can be trusted if they are within 1/8 and their values within 0.1 of each other: for a smooth
     function the error is then well below a hundredth. Otherwise it is extrapolated from the two nearest points on one
-    side, by up to twice their distance and up to 0.05.
+    side, under the same conditions, by up to twice their distance and up to 0.05.
 
     Parameters
     ----------
@@ -39,31 +41,31 @@ class Interpolant(Saved):
 
     def __call__(self, x: float) -> float:
         """The value at x, NaN where it cannot be trusted."""
-        i, count = int(np.searchsorted(self._x, x)), self._x.size
+        i, count = bisect_left(self._x, x), self._x.size
         for j in (i - 1, i):
             if 0 <= j < count and abs(self._x[j] - x) < _NEAR:
                 return float(self._y[j])
         if 0 < i < count:
-            value = self._line(i - 1, i, x, _STEP)
+            value = self._line(i - 1, i, x)
             if value == value:
                 return value
         sides = [(j, j + 1) for j in (i - 2, i) if 0 <= j and j + 1 < count]
-        values = [self._line(j, k, x, 0.5 * _STEP) for j, k in sides]
+        values = [self._line(j, k, x) for j, k in sides]
         return next((value for value in values if value == value), float("nan"))
 
-    def _line(self, i: int, j: int, x: float, step: float) -> float:
+    def _line(self, i: int, j: int, x: float) -> float:
         """On the line through two points, NaN if they are too far from each other or from x, or it is too steep."""
         left, right = float(self._x[i]), float(self._x[j])
         low, high = float(self._y[i]), float(self._y[j])
         width, beyond = right - left, max(left - x, x - right, 0.0)
         slope = (high - low) / width
         near = beyond <= 2.0 * width and (self._time or width <= _WIDTH)
-        steep = abs(slope) * (beyond if beyond else width) > step
+        steep = abs(high - low) > _STEP or abs(slope) * beyond > 0.5 * _STEP
         return float("nan") if steep or not near else low + slope * (x - left)
 
     def add(self, x: float, y: float) -> None:
         """Another point, or another value of one that is there."""
-        i = int(np.searchsorted(self._x, x))
+        i = bisect_left(self._x, x)
         for j in (i - 1, i):
             if 0 <= j < self._x.size and abs(self._x[j] - x) < _NEAR:
                 self._y[j] = y  # and not its place, or points that come in a row would push a single one along

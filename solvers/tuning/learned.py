@@ -7,8 +7,8 @@ Three things are put together.
    :math:`g(c) = \log\sqrt{1 - \mu^2}`, which is smooth where :math:`\mu` and :math:`\omega` bend sharply. Without a
    context the number of the system takes its place: a stream that drifts is extrapolated, one that jumps is looked at
    each time.
-2. Interpolated values are looked after ever more seldom while they prove right, and at most for three products in
-   a thousand iterations.
+2. Interpolated values are looked after ever more seldom while they prove right, and at most for one product in a
+   thousand iterations; a cost that surprises brings the next look forward.
 3. At a finite tolerance, for matrices that are not consistently ordered, and for SSOR as a preconditioner, Young's
    factor is near the best but not the best. Candidates :math:`2 - \omega = (2 - \omega^*)\,e^{w z}`, with the weight
    :math:`w = \omega^* - 1`, because the factor matters little for easy systems, are compared by costs,
@@ -38,8 +38,9 @@ OFFSETS = np.array([0.0, -0.5, -0.2, -0.08, -0.03, 0.03, 0.08, 0.2, 0.5])
 _POWERS = 4  # of g in the model of the cost
 _PRIOR = np.abs(OFFSETS[1:])  # beyond omega* the sweeps grow like 1 / (2 - omega); below faster
 _TOLERANCE = 0.02  # of an interpolated g
-_LONGEST = 63  # systems between two looks
-_SHARE = 0.003  # products for looks, of the cost so far
+_LONGEST = 255  # systems between two looks
+_SURPRISE = 5.0  # standard deviations of a cost
+_SHARE = 0.001  # products for looks, of the cost so far
 _LARGEST = 1.995
 
 
@@ -158,6 +159,8 @@ class LearnedOmega(Saved):
             self._blind.update(cost)
         else:
             error = _learn(self._theta, self._covariance, self._g, self._weight, self._played, max(cost, 0.5))
+            if abs(error) > _SURPRISE * sqrt(self._variance):
+                self._pause = 0
             self._variance += (min(error * error, 10.0) - self._variance) / (self._rounds + 2.0)
         self._spent += cost
         self._rounds += 1
@@ -198,11 +201,17 @@ def _learn(theta, covariance, g, weight, played, cost):  # type: ignore[no-untyp
         features[j] = features[j - 1] * g
     if played:
         features[_POWERS + played - 1] = weight
-    gain = covariance @ features
-    predicted = theta @ features
-    size = np.exp(min(max(predicted, 0.0), 20.0))
-    spread = 0.03**2 + 0.1 / size**2 + features @ gain
+    gain = np.zeros(theta.size)  # loops: BLAS would take longer to call than this to do
+    predicted = spread = 0.0
+    for i in range(theta.size):
+        for j in range(theta.size):
+            gain[i] += covariance[i, j] * features[j]
+        predicted += theta[i] * features[i]
+        spread += gain[i] * features[i]
+    spread += 0.03**2 + 0.1 / np.exp(2.0 * min(max(predicted, 0.0), 20.0))
     error = np.log(cost) - predicted
-    theta += gain * (error / spread)
-    covariance -= np.outer(gain, gain / spread)
+    for i in range(theta.size):
+        theta[i] += gain[i] * error / spread
+        for j in range(theta.size):
+            covariance[i, j] -= gain[i] * gain[j] / spread
     return error / np.sqrt(spread)

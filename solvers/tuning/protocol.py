@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from numba import njit
 
 _BLOCK = 1024  # random numbers drawn at once
 
@@ -130,8 +131,21 @@ class Draws:
 
     def choice(self, t: int, probabilities: np.ndarray) -> int:
         """An index with these probabilities."""
-        sums = np.cumsum(probabilities)
-        return min(int(np.searchsorted(sums, self(t) * sums[-1], side="right")), probabilities.size - 1)
+        return _pick(probabilities, self(t))
+
+
+@njit(cache=True, nogil=True)
+def _pick(probabilities, u):  # type: ignore[no-untyped-def]
+    """The first place at which the cumulative probability exceeds u."""
+    rest = u * probabilities.sum()
+    last = 0
+    for i in range(probabilities.size):
+        if probabilities[i] > 0.0:
+            last = i
+        rest -= probabilities[i]
+        if rest < 0.0:
+            return i
+    return last
 
 
 def checked_arms(arms: Any) -> np.ndarray:

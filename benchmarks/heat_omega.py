@@ -3,10 +3,10 @@
     python -m benchmarks.heat_omega --processes 2                 # n_x = 25, 50, 100
     python -m benchmarks.heat_omega --points 25 50 100 200        # and larger
 
-u_t = kappa(t) Laplace(u) + f on the unit square, zero on its sides, (n_x - 1)^2 unknowns, Crank-Nicolson with the step
-1e-3 for 0 <= t <= 5, kappa(t) = max(0.1 sin 2 pi t, -10 sin 2 pi t), f a bump of height 32 and radius 1/8 that goes
-round, u(0) a bump of radius 1/4 in the middle. Each step is solved to ||r|| <= 1e-8 ||b|| from the u before it; the cost
-is the number of iterations. Contexts are kappa(t) at the beginning of a step, learners are told [0, 10].
+u_t = kappa(t) Laplace(u) + f on the unit square, zero on its sides, (n_x - 1)^2 unknowns, Crank-Nicolson with the
+step 1e-3 for 0 <= t <= 5, kappa(t) = max(0.1 sin 2 pi t, -10 sin 2 pi t), f a bump of height 32 and radius 1/8 that
+goes round, u(0) a bump of radius 1/4 in the middle. Each step is solved to ||r|| <= 1e-8 ||b|| from the u before it;
+the cost is the number of iterations. Contexts are kappa(t) at the beginning of a step, learners are told [0, 10].
 
 The states come from sine transforms, so that all policies meet the same systems. Every arm is run on every step once,
 and the policies that choose from the arms are replayed on that table; the others are run, and timed. Partial results

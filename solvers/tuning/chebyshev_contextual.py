@@ -88,6 +88,7 @@ class ChebyshevContextual(Saved):
         self._grams, self._moments = np.zeros((d, degrees, degrees)), np.zeros((d, degrees))
         self._squares, self._coefficients, self._misfit = np.zeros(d), np.zeros((d, degrees)), np.zeros(d)
         self._features = np.zeros(degrees)
+        self._decay = 2.0 / np.maximum(np.arange(degrees), 1)
         self._rounds, self._played = 0, -1
         self._largest, self._smallest = 0.0, np.inf
         self._predicted = 0.0  # of the suggestion, in units of K N
@@ -101,8 +102,7 @@ class ChebyshevContextual(Saved):
         """Draw an arm for this context; A is not used."""
         x = min(max(scaled_context(context, self._interval), -1.0), 1.0)
         self._features = chebyshev_polynomials(x, self._features.size)
-        scale = self._scale
-        scores = self._coefficients @ self._features / scale
+        scores = self._coefficients @ self._features / self._scale
         self.probabilities = inverse_gap_weights(scores, self._gamma)
         self._played = self._draws.choice(self._rounds, self.probabilities)
         self._predicted = float(scores[self._played])
@@ -115,17 +115,15 @@ class ChebyshevContextual(Saved):
         old = self._scale
         self._rounds += 1
         self._largest, self._smallest = max(self._largest, cost), min(self._smallest, cost)
-        self._grams[arm] += np.outer(f, f)
+        self._grams[arm] += f * f[:, None]
         self._moments[arm] += loss * f
         self._squares[arm] += loss * loss
         bounds = self._bounds
-        changed = self._scale != old
         bounded_misfit = 0.0
-        for i in range(self._arms.size) if changed else (arm,):
+        for i in range(self._arms.size) if self._scale != old else (arm,):
             if self._grams[i, 0, 0] > 0:
-                fit, bounded = bounded_least_squares(self._grams[i], self._moments[i], bounds)
-                self._coefficients[i] = fit
-                self._misfit[i] = max(self._squares[i] - fit @ (2 * self._moments[i] - self._grams[i] @ fit), 0.0)
+                bounded, explained = _bounded(self._grams[i], self._moments[i], bounds, self._coefficients[i])
+                self._misfit[i] = max(self._squares[i] - explained, 0.0)
                 bounded_misfit = float(self._misfit[i]) if bounded else bounded_misfit
         self._gamma = self._learning_rate(cost, old, bounded_misfit)
         self._played = -1
@@ -146,8 +144,8 @@ class ChebyshevContextual(Saved):
     @property
     def _bounds(self) -> np.ndarray:
         """Of the coefficients, in units of cost."""
-        bounds = np.full(self._features.size, self._largest)
-        bounds[1:] = 2.0 * self._range / np.arange(1, bounds.size)
+        bounds = self._decay * self._range
+        bounds[0] = self._largest
         return bounds
 
     def _learning_rate(self, cost: float, old_scale: float, bounded_misfit: float) -> float:
@@ -234,9 +232,10 @@ def _solve_free(gram, moment, theta, fixed, ridge, trial):  # type: ignore[no-un
 
 
 @njit(cache=True, nogil=True)
-def _bounded(gram, moment, bounds, ridge, theta):  # type: ignore[no-untyped-def]
-    """The active-set method of Stark and Parker; whether a bound was met."""
+def _bounded(gram, moment, bounds, theta):  # type: ignore[no-untyped-def]
+    """The active-set method of Stark and Parker; whether a bound was met, and by how much ||y||^2 is reduced."""
     m = moment.size
+    ridge = 1e-12 * np.trace(gram)
     fixed = np.zeros(m, dtype=np.int64)
     trial = np.empty(m)
     theta[:] = 0.0
@@ -271,7 +270,12 @@ def _bounded(gram, moment, bounds, ridge, theta):  # type: ignore[no-untyped-def
         if release < 0:
             break
         fixed[release] = 0
-    return met
+    reduction = 0.0
+    for j in range(m):
+        reduction += 2.0 * theta[j] * moment[j]
+        for k in range(m):
+            reduction -= theta[j] * gram[j, k] * theta[k]
+    return met, reduction
 
 
 def bounded_least_squares(gram: np.ndarray, moment: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -303,6 +307,5 @@ def bounded_least_squares(gram: np.ndarray, moment: np.ndarray, bounds: np.ndarr
     (array([1. , 0.5]), True)
     """
     theta = np.empty(moment.size)
-    ridge = 1e-12 * float(np.trace(gram))
-    met = bool(_bounded(gram, moment, bounds, ridge, theta))
-    return theta, met
+    met, _ = _bounded(gram, moment, bounds, theta)
+    return theta, bool(met)

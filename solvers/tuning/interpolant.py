@@ -42,14 +42,14 @@ class Interpolant(Saved):
     def __call__(self, x: float) -> float:
         """The value at x, NaN where it cannot be trusted."""
         i, count = bisect_left(self._x, x), self._x.size
-        for j in (i - 1, i):
-            if 0 <= j < count and abs(self._x[j] - x) < _NEAR:
-                return float(self._y[j])
         if 0 < i < count:
             value = self._line(i - 1, i, x)
             if value == value:
                 return value
-        sides = [(j, j + 1) for j in (i - 2, i) if 0 <= j and j + 1 < count]
+        for j in (i - 1, i):
+            if 0 <= j < count and abs(self._x[j] - x) < _NEAR:
+                return float(self._y[j])
+        sides = [(j, j + 1) for j in (i - 2, i) if j >= 0 and j + 1 < count]
         values = [self._line(j, k, x) for j, k in sides]
         return next((value for value in values if value == value), float("nan"))
 

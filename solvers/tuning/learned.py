@@ -130,9 +130,8 @@ class LearnedOmega(Saved):
         self._g = self._from_map(place, A)
         short = 2.0 * exp(self._g) / (1.0 + exp(self._g))  # 2 - omega*
         self._weight = 1.0 - short
-        self.probabilities = _probabilities(
-            self._theta, self._covariance, self._weight, self._variance, 4.0 * sqrt(self._rounds + 1.0)
-        )
+        gamma = 4.0 * sqrt((self._rounds + 1.0) / self._variance)
+        self.probabilities = _probabilities(self._theta, self._covariance, self._weight, self._variance, gamma)
         self._played = self._draws.choice(self._rounds, self.probabilities)
         return min(max(2.0 - short * exp(self._weight * OFFSETS[self._played]), 1.0), _LARGEST)
 
@@ -171,24 +170,23 @@ class LearnedOmega(Saved):
 def _probabilities(theta, covariance, weight, variance, gamma):  # type: ignore[no-untyped-def]
     """Inverse gap weighting over the candidates that may be the best, those that cannot have probability zero."""
     d = theta.size - _POWERS + 1
-    gaps = np.zeros(d)
-    gaps[1:] = weight * theta[_POWERS:]
-    best = gaps.argmin()
-    gaps -= gaps[best]
+    best, lowest = 0, 0.0
+    for i in range(1, d):
+        if theta[_POWERS + i - 1] < lowest:
+            best, lowest = i, theta[_POWERS + i - 1]
     b = best + _POWERS - 1
     p = np.zeros(d)
+    rest = 1.0
     for i in range(d):
         k = i + _POWERS - 1
-        spread = 0.0
-        if i:
-            spread += covariance[k, k]
+        gap = (theta[k] if i else 0.0) - lowest
+        spread = covariance[k, k] if i else 0.0
         if best:
-            spread += covariance[b, b]
-        if i and best:
-            spread -= 2.0 * covariance[k, b]
-        if i != best and gaps[i] < 2.0 * weight * np.sqrt(variance * spread):
-            p[i] = 1.0 / (d + gamma / np.sqrt(variance) * gaps[i])
-    p[best] = 1.0 - p.sum()
+            spread += covariance[b, b] - (2.0 * covariance[k, b] if i else 0.0)
+        if i != best and gap < 2.0 * np.sqrt(variance * spread):
+            p[i] = 1.0 / (d + gamma * weight * gap)
+            rest -= p[i]
+    p[best] = rest
     return p
 
 

@@ -3,7 +3,6 @@
 A policy chooses a parameter for each system of a stream and learns from nothing but what the solve then cost.
 """
 
-from collections.abc import Sequence
 from math import isfinite
 from numbers import Real
 from typing import Any, ClassVar, Protocol
@@ -187,12 +186,13 @@ def scaled_context(context: Any, interval: tuple[float, float]) -> float:
         If it is missing, is not one finite number, or has another length.
     """
     if not isinstance(context, float):
-        values: Sequence[int] | np.ndarray = np.asarray(np.nan if context is None else context, dtype=float)
+        values = np.asarray(np.nan if context is None else context, dtype=float)
         if values.size != 1 or values.ndim > 1:
             raise ValueError(f"context: expected one number or an array of length 1, got shape {values.shape}")
-        context = float(values.reshape(-1)[0])
+        context = values.reshape(-1)[0]
+    context = float(context)  # numpy's own numbers are slow
     if not isfinite(context):
-        raise ValueError(f"context: expected a finite number between {interval[0]:g} and {interval[1]:g}, got {context}")
+        raise ValueError(f"context: expected a finite number from {interval[0]:g} to {interval[1]:g}, got {context}")
     low, high = interval
     return 2.0 * (context - low) / (high - low) - 1.0
 

@@ -6,7 +6,8 @@ converges fastest, asymptotically, with
 .. math:: \omega^* = 1 + \Bigl(\frac{\mu}{1 + \sqrt{1 - \mu^2}}\Bigr)^2 = \frac{2}{1 + \sqrt{1 - \mu^2}}.
 
 Source: D. M. Young, Iterative methods for solving partial differential equations of elliptic type, Trans. Amer. Math.
-Soc. 76 (1954), theorem 3.1; bounds of Ritz values: B. N. Parlett, The Symmetric Eigenvalue Problem (1998), section 11.7.
+Soc. 76 (1954), theorem 3.1; bounds of Ritz values: B. N. Parlett, The Symmetric Eigenvalue Problem (1998), theorem
+11.7.1.
 
 Storage: 60 n-vectors while the Lanczos process runs, one between two matrices.
 """

@@ -1,15 +1,10 @@
-r"""LearnedOmega: Young's factor as a function of the context, from few looks at the matrices, corrected by costs.
+r"""LearnedOmega: Young's factor from few looks at the matrices, corrected by costs.
 
-Three things are put together.
+Two things are put together.
 
-1. The spectrum of the matrix says most of what there is to know, and a context c says what the spectrum is. So the
-   Jacobi radius :math:`\mu` is estimated (`JacobiRadius`) at contexts that are new, and interpolated in between, as
-   :math:`g(c) = \log\sqrt{1 - \mu^2}`, which is smooth where :math:`\mu` and :math:`\omega` bend sharply. Without a
-   context the number of the system takes its place: a stream that drifts is extrapolated, one that jumps is looked at
-   each time.
-2. Interpolated values are looked after ever more seldom while they prove right, and at most for one product in a
-   thousand iterations; a cost that surprises brings the next look forward.
-3. At a finite tolerance, for matrices that are not consistently ordered, and for SSOR as a preconditioner, Young's
+1. The spectrum of a matrix says most of what there is to know, and a context says what the spectrum is: `RadiusModel`
+   knows :math:`g = \log\sqrt{1 - \mu^2}`, :math:`\mu` the Jacobi radius, and with it Young's :math:`\omega^*`.
+2. At a finite tolerance, for matrices that are not consistently ordered, and for SSOR as a preconditioner, Young's
    factor is near the best but not the best. Candidates :math:`2 - \omega = (2 - \omega^*)\,e^{w z}`, with the weight
    :math:`w = \omega^* - 1`, because the factor matters little for easy systems, are compared by costs,
 
@@ -22,26 +17,24 @@ Three things are put together.
 Where no matrix is shown it learns from costs alone: `ChebyshevContextual` with a context, `TsallisINF` without.
 """
 
-from math import exp, log, sqrt
+from math import exp, sqrt
 from typing import Any
 
 import numpy as np
 from numba import njit
 
 from solvers.tuning.chebyshev_contextual import ChebyshevContextual
-from solvers.tuning.interpolant import Interpolant
 from solvers.tuning.protocol import Draws, Saved, checked_cost, checked_interval, scaled_context
-from solvers.tuning.spectral import JacobiRadius, young_omega
+from solvers.tuning.radius_model import RadiusModel
 from solvers.tuning.tsallis_inf import TsallisINF
 
-OFFSETS = np.array([0.0, -0.5, -0.2, -0.08, -0.03, 0.03, 0.08, 0.2, 0.5])
+OFFSETS = np.array([0.0, -0.5, -0.2, -0.08, -0.03, 0.03, 0.08, 0.2, 0.5])  # z
+_ORDER = np.argsort(OFFSETS)
 _POWERS = 4  # of g in the model of the cost
 _PRIOR = np.abs(OFFSETS[1:])  # beyond omega* the sweeps grow like 1 / (2 - omega); below faster
-_TOLERANCE = 0.02  # of an interpolated g
-_LONGEST = 255  # systems between two looks
 _SURPRISE = 5.0  # standard deviations of a cost
-_SHARE = 0.001  # products for looks, of the cost so far
 _LARGEST = 1.995
+_GRID = np.linspace(1.0, 1.95, 20)  # for streams without matrices
 
 
 class LearnedOmega(Saved):
@@ -81,8 +74,8 @@ class LearnedOmega(Saved):
     """
 
     _saved = (
-        *("_radius", "_map", "_rounds", "_since", "_pause", "_spent", "_theta", "_covariance", "_variance"),
-        *("_blind", "_played", "_g", "_weight", "probabilities"),
+        *("_model", "_blind", "_theta", "_covariance", "_variance", "_rounds"),
+        *("_played", "_g", "_weight", "probabilities"),
     )
     _fixed = ("_interval", "_seed")
 
@@ -91,79 +84,69 @@ class LearnedOmega(Saved):
         self._interval = self._limits or ()
         self._draws = Draws(seed)
         self._seed = self._draws.seed
-        grid = np.linspace(1.0, 1.95, 20)
-        self._blind: ChebyshevContextual | TsallisINF = (
-            TsallisINF(grid, reduced_variance=True, seed=seed)
-            if self._limits is None
-            else ChebyshevContextual(grid, self._limits, seed=seed)
-        )
-        self._radius = JacobiRadius()
-        self._map = Interpolant(time=self._limits is None)
-        self._rounds = 0
-        self._since, self._pause = 0, 0  # systems since the last look, and until the next
-        self._spent = 0.0
+        self._model = RadiusModel(time=self._limits is None)
+        self._blind: ChebyshevContextual | TsallisINF
+        if self._limits is None:
+            self._blind = TsallisINF(_GRID, reduced_variance=True, seed=seed)
+        else:
+            self._blind = ChebyshevContextual(_GRID, self._limits, seed=seed)
         self._theta = np.concatenate([np.zeros(_POWERS), _PRIOR])
         # Nothing is known of the powers, and the corrections may be off by a factor of 2.
         self._covariance = np.diag(np.concatenate([np.full(_POWERS, 1e4), np.full(_PRIOR.size, 4.0)]))
         self._variance = 1.0  # of a cost, in units of what is said above
+        self._rounds = 0
         self._played = -1  # the place in OFFSETS; beyond them if the blind policy was asked
         self._g, self._weight = 0.0, 0.0
         self.probabilities = np.full(OFFSETS.size, 1.0 / OFFSETS.size)
 
     @property
     def products(self) -> int:
-        return self._radius.products
+        return self._model.products
 
     def suggest(self, context: Any = None, A: Any = None) -> float:
         """A factor for the system with this context and this matrix."""
-        if self._limits is None:
-            if context is not None:
-                raise ValueError("context: LearnedOmega(None) was made for a stream without; give it an interval")
+        if self._limits is not None:
+            place = scaled_context(context, self._limits)
+        elif context is None:
             place = float(self._rounds)
         else:
-            place = scaled_context(context, self._limits)
+            raise ValueError("context: LearnedOmega(None) was made for a stream without; give it an interval")
         if A is None:
             self._played = OFFSETS.size
             omega = self._blind.suggest(context)
             self.probabilities = self._blind.probabilities
             return omega
-        self._g = self._from_map(place, A)
-        short = 2.0 * exp(self._g) / (1.0 + exp(self._g))  # 2 - omega*
+        self._g = self._model(place, A, self._loss)
+        short = 2.0 / (1.0 + exp(-self._g))  # 2 - omega*
         self._weight = 1.0 - short
         gamma = 4.0 * sqrt((self._rounds + 1.0) / self._variance)
         self.probabilities = _probabilities(self._theta, self._covariance, self._weight, self._variance, gamma)
         self._played = self._draws.choice(self._rounds, self.probabilities)
         return min(max(2.0 - short * exp(self._weight * OFFSETS[self._played]), 1.0), _LARGEST)
 
-    def _from_map(self, place: float, A: Any) -> float:
-        """log sqrt(1 - mu^2) of A: interpolated where that can be trusted, otherwise from a look at A."""
-        expected = self._map(place)
-        self._since += 1
-        affordable = self._limits is None or self._radius.products <= _SHARE * self._spent
-        look = self._since > self._pause and affordable
-        if expected == expected and not look:
-            return expected
-        g = log(max(2.0 / young_omega(self._radius(A)) - 1.0, 1e-8))  # 2 / omega* - 1 = sqrt(1 - mu^2)
-        if expected == expected:
-            right = abs(expected - g) <= _TOLERANCE
-            self._pause = min(2 * self._pause + 1, _LONGEST) if right else self._pause // 2
-        self._since = 0
-        self._map.add(place, g)
-        return g
-
     def update(self, cost: float) -> None:
         """Learn from what the system cost."""
         cost = checked_cost(cost, self._played >= 0)
+        surprising = False
         if self._played == OFFSETS.size:
             self._blind.update(cost)
         else:
             error = _learn(self._theta, self._covariance, self._g, self._weight, self._played, max(cost, 0.5))
-            if abs(error) > _SURPRISE * sqrt(self._variance):
-                self._pause = 0
+            surprising = error * error > _SURPRISE**2 * self._variance
             self._variance += (min(error * error, 10.0) - self._variance) / (self._rounds + 2.0)
-        self._spent += cost
+        self._model.charge(cost, surprising)
         self._rounds += 1
         self._played = -1
+
+    def _loss(self, used: float, g: float) -> float:
+        """By what part the cost grows, as far as is known, if the factor for `used` is taken where g is right."""
+        weight = -np.tanh(g / 2.0)
+        if weight <= 0.0:
+            return 0.0
+        z = (used - g) / (1.0 + exp(g)) / weight  # log(2 - omega*) grows by a 1 / (1 + e^g) of what g does
+        effects = np.concatenate([[0.0], self._theta[_POWERS:]])[_ORDER]
+        inside = float(np.interp(z, OFFSETS[_ORDER], effects))
+        return max(weight * inside * max(abs(z) / OFFSETS.max(), 1.0), 0.0)
 
 
 @njit(cache=True, nogil=True)

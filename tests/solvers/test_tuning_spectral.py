@@ -263,6 +263,6 @@ def test_interrupting_and_resuming_gives_the_same_choices(context):
     second = fresh()
     second.load_state_dict(state)
     assert choices(second, systems[47:]) == whole[47:]
-    assert second.products > state["radius/products"] or context
+    assert second.products > state["model/radius/products"] or context
     with pytest.raises(ValueError, match="saved with seed 8"):
         LearnedOmega((-0.1, 0.5) if context else None, seed=9).load_state_dict(state)

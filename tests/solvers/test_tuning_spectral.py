@@ -213,6 +213,32 @@ def test_learned_omega_finds_what_youngs_formula_misses():
     assert learned < 1.04 * min(costs)
 
 
+def test_looks_that_cost_more_than_they_spare_are_given_up():
+    """Independent coefficients and no context: an estimate for each takes more products than CG iterations."""
+    systems = [(A.tocsr(), b, 0.0) for A, b, _ in gallery.darcy_sequence(120, (20, 20), drift=1.0, seed=6)]
+    fixed = min(total(FixedOmega(omega), systems, False, "cg") for omega in (1.4, 1.6, 1.8))
+    learned = LearnedOmega(None, seed=3)
+    spectral = SpectralOmega()
+    assert total(learned, systems, False, "cg") < 1.25 * fixed  # five looks at first, which 120 systems must pay for
+    assert total(spectral, systems, False, "cg") > 1.8 * fixed
+    assert learned.products < 0.15 * spectral.products
+
+
+@pytest.mark.parametrize("context", [True, False])
+def test_a_hard_phase_after_a_long_easy_one_is_noticed(context):
+    """Where the easy systems have taught that the factor does not matter."""
+    A = gallery.poisson((16, 16)).tocsr()
+    rng = np.random.default_rng(4)
+    shifts = np.concatenate([60.0 + 0.1 * rng.random(300), np.linspace(60.0, 0.0, 60), np.zeros(140)])
+    systems = [(shifted(A, shift), rng.standard_normal(256), shift) for shift in shifts]
+    exact = 0
+    for matrix, b, shift in systems:
+        star = young_omega(4 * np.cos(np.pi / 17) / (4 + shift))
+        exact += sor(matrix, b, omega=star, rtol=1e-8).iterations
+    policy = LearnedOmega((0.0, 60.0) if context else None, seed=1)
+    assert total(policy, systems, context) < 1.08 * exact
+
+
 def test_weighting_excludes_what_cannot_be_best():
     theta = np.concatenate([np.zeros(4), np.full(OFFSETS.size - 1, 0.2)])
     tight = 1e-6 * np.eye(theta.size)

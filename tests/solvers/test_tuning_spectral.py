@@ -132,6 +132,14 @@ def test_interpolation_is_accurate_where_it_says_so_and_asks_seldom():
         assert asked < 120
 
 
+def test_points_that_come_in_a_row_do_not_push_one_along():
+    f = Interpolant()
+    for x in np.linspace(0.0, 0.02, 400):
+        f.add(float(x), 2 * float(x))
+    for x in (0.0, 0.003, 0.0111, 0.02, 0.025):
+        assert f(x) == pytest.approx(2 * x, abs=1e-3)
+
+
 def test_extrapolation_in_time_follows_a_drift_and_not_noise():
     f = Interpolant(time=True)
     f.add(0.0, 1.0)

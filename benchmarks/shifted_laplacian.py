@@ -22,7 +22,7 @@ from numba import njit
 from benchmarks.harness import RESULTS
 from benchmarks.tuning import ARMS, bandits, collect, curves, parser, part, replay, summary, write
 from solvers import cg, gallery
-from solvers.stationary.lexicographic import SortedRows, _sweep
+from solvers.stationary.lexicographic import Rows, _sweep
 from solvers.tuning import Guard, LearnedOmega, Policy, SpectralOmega, best_fixed, best_per_instance, young_omega
 
 VARIANCES = {"low variance": (2.0, 6.0), "high variance": (0.5, 1.5)}
@@ -30,27 +30,26 @@ INTERVAL = (-0.15, 0.65)
 SIDE = 10
 RTOL, MAXITER = 1e-8, 10_000
 LAPLACIAN = gallery.poisson((SIDE, SIDE)).tocsr()
-ROWS = SortedRows(LAPLACIAN)
+ROWS = Rows(LAPLACIAN)
+DIAGONAL = np.flatnonzero(LAPLACIAN.indices == np.repeat(np.arange(SIDE * SIDE), np.diff(LAPLACIAN.indptr)))
 
 
 @njit(nogil=True)  # not cached, as in benchmarks.harness
-def _counts(indptr, diagonal, indices, data, shifts, b, omegas, rtol, most, counts):  # type: ignore[no-untyped-def]
+def _counts(ends, split, columns, values, diagonal, before, shifts, b, omegas, rtol, most, counts):  # type: ignore[no-untyped-def]
     """Sweeps to the tolerance for every system and factor; `most` where they do not suffice.
 
     A sweep finds the residual before it, so the one that finds it small enough is not counted.
     """
-    shifted = data.copy()
     x, lower = np.empty(b.shape[1]), np.empty(b.shape[1])
     for t in range(shifts.size):
-        for i in range(diagonal.size):
-            shifted[diagonal[i]] = data[diagonal[i]] + shifts[t]
+        shifted = diagonal + shifts[t]
         for a in range(omegas.shape[1]):
             x[:] = 0.0
             lower[:] = 0.0
-            target = _sweep(indptr, diagonal, indices, shifted, b[t], omegas[t, a], x, lower) * rtol * rtol
+            target = _sweep(ends, split, columns, values, shifted, before, b[t], omegas[t, a], x, lower) * rtol * rtol
             sweeps = 1
             while sweeps < most:
-                if _sweep(indptr, diagonal, indices, shifted, b[t], omegas[t, a], x, lower) <= target:
+                if _sweep(ends, split, columns, values, shifted, before, b[t], omegas[t, a], x, lower) <= target:
                     break
                 sweeps += 1
             counts[t, a] = sweeps
@@ -59,7 +58,7 @@ def _counts(indptr, diagonal, indices, data, shifts, b, omegas, rtol, most, coun
 def sweeps(shifts: np.ndarray, b: np.ndarray, omegas: np.ndarray, most: int = MAXITER) -> np.ndarray:
     """Costs of systems (systems,), (systems, n) with factors (systems, arms), shape (systems, arms)."""
     counts = np.empty(omegas.shape, dtype=np.int64)
-    _counts(ROWS.indptr, ROWS.diagonal, ROWS.indices, ROWS.data, shifts, b, omegas, RTOL, most, counts)
+    _counts(*ROWS.arrays, shifts, b, omegas, RTOL, most, counts)
     return counts
 
 
@@ -75,7 +74,7 @@ def draw(systems: int, variance: str, rng: np.random.Generator) -> tuple[np.ndar
 def shifted(shift: float) -> sp.csr_array:
     """A + shift I."""
     data = LAPLACIAN.data.copy()
-    data[ROWS.diagonal.astype(np.intp)] += shift
+    data[DIAGONAL] += shift
     return sp.csr_array((data, LAPLACIAN.indices, LAPLACIAN.indptr), shape=LAPLACIAN.shape)
 
 

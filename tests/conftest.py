@@ -1,4 +1,4 @@
-"""One BLAS thread for all tests: systems here are small, and a second thread waits for a busy core longer than it helps."""
+"""One BLAS thread for all tests: systems are small, and a second thread waits for a busy core longer than it helps."""
 
 import pytest
 from threadpoolctl import threadpool_limits

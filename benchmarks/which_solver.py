@@ -123,6 +123,10 @@ def entries() -> list[Entry]:
     ]
 
 
+def _short(milliseconds: float) -> str:
+    return f"{milliseconds:,.0f}" if milliseconds >= 100 else f"{milliseconds:.2g}"
+
+
 def table(report: dict[str, Any]) -> str:
     """One line for each problem class: what auto chose, and the others from the fastest on, with their milliseconds."""
     lines = ["| problem | unknowns | auto | others, fastest first |", "|---|---:|---|---|"]
@@ -131,8 +135,8 @@ def table(report: dict[str, Any]) -> str:
         auto = peers.pop("auto")
         others = sorted((1e3 * peer["cpu_median"], name) for name, peer in peers.items())
         lines.append(
-            f"| {entry['name']} | {entry['facts']['unknowns']:,} | {auto['method']} {1e3 * auto['cpu_median']:.3g} | "
-            + ", ".join(f"{name} {milliseconds:.3g}" for milliseconds, name in others)
+            f"| {entry['name']} | {entry['facts']['unknowns']:,} | {auto['method']} {_short(1e3 * auto['cpu_median'])} | "
+            + ", ".join(f"{name} {_short(milliseconds)}" for milliseconds, name in others)
             + " |"
         )
     return "\n".join(lines)

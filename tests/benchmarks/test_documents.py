@@ -1,0 +1,25 @@
+"""Tables in the documentation are those that the scripts make of the committed results."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def benchmarks():
+    """The package, imported as its commands do."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        yield lambda name: importlib.import_module(f"benchmarks.{name}")
+    finally:
+        sys.path.pop(0)
+
+
+def test_which_solver(benchmarks):
+    report = json.loads((ROOT / "benchmarks" / "results" / "which_solver.json").read_text())
+    assert benchmarks("which_solver").table(report) in (ROOT / "docs" / "which-solver.md").read_text()

@@ -134,8 +134,9 @@ def table(report: dict[str, Any]) -> str:
         peers = dict(entry["peers"])
         auto = peers.pop("auto")
         others = sorted((1e3 * peer["cpu_median"], name) for name, peer in peers.items())
+        chosen = f"{auto['method']} {_short(1e3 * auto['cpu_median'])}"
         lines.append(
-            f"| {entry['name']} | {entry['facts']['unknowns']:,} | {auto['method']} {_short(1e3 * auto['cpu_median'])} | "
+            f"| {entry['name']} | {entry['facts']['unknowns']:,} | {chosen} | "
             + ", ".join(f"{name} {_short(milliseconds)}" for milliseconds, name in others)
             + " |"
         )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from solvers.csr import Product
 from solvers.detect import detect
 from solvers.half_stencil import HalfStencil
 from solvers.kronecker_sum import KroneckerSum
@@ -130,7 +131,10 @@ class System:
         self._explicit: np.ndarray | sp.csr_array | None = None
         if explicit:
             self._explicit = self._as_matrix(A)
-            self._product: Callable[[np.ndarray], np.ndarray] | None = self._explicit.dot
+            matrix = self._explicit
+            self._product: Callable[[np.ndarray], np.ndarray] | None = (
+                matrix.dot if isinstance(matrix, np.ndarray) else Product(matrix)
+            )
         elif self.stencil is not None and self.stencil.dtype == self.dtype:
             self._product = self.stencil._matvec  # the kernel itself: what LinearOperator.matvec checks, we know
         else:

@@ -23,3 +23,9 @@ def benchmarks():
 def test_which_solver(benchmarks):
     report = json.loads((ROOT / "benchmarks" / "results" / "which_solver.json").read_text())
     assert benchmarks("which_solver").table(report) in (ROOT / "docs" / "which-solver.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["shifted_laplacian", "heat_omega"])
+def test_learned_omega(benchmarks, name):
+    rows = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"]
+    assert benchmarks("tuning").table(rows) in (ROOT / "docs" / "learned-omega.md").read_text()

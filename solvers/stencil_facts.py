@@ -48,8 +48,7 @@ def row_sums(A: StencilOperator) -> RowSums:
 def _row_sums(coefficients, sums):  # type: ignore[no-untyped-def]
     """Largest absolute row sum, sum of all rows, and a number that is zero if all rows are finite."""
     n = coefficients.shape[1]
-    largest, total, spoiled = 0.0, sums[0] * 0, 0.0
-    total -= total
+    largest, total, spoiled = 0.0, sums.dtype.type(0), 0.0
     for start in range(0, n, sums.size):
         count = min(sums.size, n - start)
         sums[:count] = 0

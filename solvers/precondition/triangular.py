@@ -20,10 +20,10 @@ from solvers.system import System
 def _forward(indptr, diagonal, indices, data, r, y):  # type: ignore[no-untyped-def]
     """y = (I + L)^-1 r."""
     one = indptr[0] + indptr.dtype.type(1)
-    previous = y[0] * 0  # y[i - 1]
+    previous = y.dtype.type(0)  # y[i - 1]; not y[0] * 0, which may be NaN before y is written
     for i in range(indptr.dtype.type(r.size)):
         start, stop = indptr[i], diagonal[i]
-        left = y[0] * 0
+        left = y.dtype.type(0)
         if stop > start and indices[stop - one] + one == i:
             stop -= one
             left = data[stop]
@@ -38,11 +38,11 @@ def _forward(indptr, diagonal, indices, data, r, y):  # type: ignore[no-untyped-
 def _scaled_backward(indptr, diagonal, indices, data, scale, z):  # type: ignore[no-untyped-def]
     """z = (I + U)^-1 S z in place."""
     one = indptr[0] + indptr.dtype.type(1)
-    following = z[0] * 0  # z[i + 1]
+    following = z.dtype.type(0)  # z[i + 1]
     for j in range(indptr.dtype.type(z.size)):
         i = indptr.dtype.type(z.size) - one - j
         start, stop = diagonal[i] + one, indptr[i + one]
-        right = z[0] * 0
+        right = z.dtype.type(0)
         if stop > start and indices[start] == i + one:
             right = data[start]
             start += one

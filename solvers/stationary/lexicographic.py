@@ -48,12 +48,12 @@ def _sweep(ends, split, columns, values, diagonal, before, b, omega, x, lower): 
     """
     one = ends.dtype.type(1)
     total = 0.0
-    previous = x[0] * 0  # x[i - 1]
+    previous = x.dtype.type(0)  # x[i - 1]
     for i in range(ends.dtype.type(b.size)):
         rest = b[i] - diagonal[i] * x[i]
         for k in range(ends[i], split[i]):
             rest -= values[k] * x[columns[k]]
-        low = previous * 0
+        low = x.dtype.type(0)
         for k in range(split[i], ends[i + one]):
             low += values[k] * x[columns[k]]
         residual = rest - lower[i]

@@ -7,18 +7,23 @@ from solvers import gallery, preconditioners, solve
 from solvers.api import methods
 
 
+def spoiling(original):
+    """The same function, its floating-point arrays full of NaN."""
+
+    def create(*arguments, **options):
+        array = original(*arguments, **options)
+        if array.dtype.kind in "fc":
+            array.fill(np.nan)
+        return array
+
+    return create
+
+
 @pytest.fixture
 def spoiled(monkeypatch):
     """Arrays that are created without values hold the worst ones."""
     for name in ("empty", "empty_like"):
-
-        def create(*arguments, original=getattr(np, name), **options):
-            array = original(*arguments, **options)
-            if array.dtype.kind in "fc":
-                array.fill(np.nan)
-            return array
-
-        monkeypatch.setattr(np, name, create)
+        monkeypatch.setattr(np, name, spoiling(getattr(np, name)))
 
 
 PROBLEMS = {

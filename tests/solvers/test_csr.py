@@ -13,7 +13,7 @@ def test_product(dtype, index):
     rng = np.random.default_rng(0)
     A = sp.random_array((40, 40), density=0.2, rng=rng, format="csr")
     A = (A + 1j * A.T if np.dtype(dtype).kind == "c" else A).tocsr().astype(dtype)
-    A = sp.csr_array(sp.diags_array(np.arange(40) != 7).astype(dtype) @ A)  # an empty row
+    A = sp.csr_array(sp.diags_array((np.arange(40) != 7).astype(dtype)) @ A)  # an empty row
     A = sp.csr_array((A.data[::-1].copy(), A.indices[::-1].astype(index), A.indptr.astype(index)), A.shape)
     x = rng.standard_normal(80).astype(dtype)[::2]  # not contiguous
     result = Product(A)(x)

@@ -33,7 +33,7 @@ PROBLEMS = {
 }
 
 
-@pytest.mark.parametrize("method", methods)
+@pytest.mark.parametrize("method", list(methods))
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_methods(method, problem, spoiled):
     A = PROBLEMS[problem]
@@ -42,7 +42,7 @@ def test_methods(method, problem, spoiled):
     assert result.converged or method in ("jacobi", "gauss_seidel", "ssor")  # too slow for the larger grids
 
 
-@pytest.mark.parametrize("name", preconditioners)
+@pytest.mark.parametrize("name", list(preconditioners))
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_preconditioners(name, problem, spoiled):
     A = PROBLEMS[problem]

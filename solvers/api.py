@@ -327,7 +327,7 @@ def _worth_a_try(system: System, work: float, size: str) -> list[_Attempt]:
     if not system.symmetric and n >= _ILU_PAYS and system.m_matrix:
         why = f"A is not symmetric, but an M-matrix; {size}"
         tries = [_Attempt("bicgstab", ILU(), why, patience=_ILU_PATIENCE)]
-        return [*tries, _Attempt("gmres", AMG(), why)] if n >= _AMG_PAYS and find_spec("pyamg") else tries
+        return [*tries, _Attempt("gmres", AMG(), why)] if n >= _AMG_PAYS and _has_pyamg() else tries
     ordering, separator = _ORDERING_SECONDS * n, _SEPARATOR_SECONDS * sqrt(work / n) ** 3
     if separator < 2 * ordering:
         return []
@@ -377,7 +377,12 @@ def _on_grid(system: System, size: str) -> _Attempt | None:
 
 def _hierarchy() -> Any:
     """AMG if PyAMG is there, otherwise Jacobi."""
-    return AMG() if find_spec("pyamg") else Jacobi()
+    return AMG() if _has_pyamg() else Jacobi()
+
+
+@cache  # a look at the disk, which small systems would feel
+def _has_pyamg() -> bool:
+    return find_spec("pyamg") is not None
 
 
 def elimination_work(A: sp.csr_array) -> float:

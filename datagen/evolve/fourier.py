@@ -6,8 +6,8 @@ A field on a periodic grid of n points is taken for the polynomial
 
 that has its values; the unpaired Nyquist mode of an even n is left out. The coefficients do not depend on the grid on
 which values are given or wanted, so going to another grid is exact interpolation, and a product of p factors is
-*exactly* projected back when it is formed on ``m_i >= (p + 1) h_i + 1`` points (zero padding; for p = 2 Orszag's rule of
-two thirds, 1971, J. Atmos. Sci. 28, p. 1074: it says the same of the modes kept on a given grid).
+projected back *exactly* when it is formed on ``m_i >= (p + 1) h_i + 1`` points: zero padding. For p = 2 that is the
+rule of two thirds (Orszag 1971, J. Atmos. Sci. 28, p. 1074), which says the same of the modes to keep on a grid.
 """
 
 from collections.abc import Sequence
@@ -56,11 +56,11 @@ class Fourier:
         h, last = self.highest[axis], axis == self.grid.dimension - 1
         k = np.arange(h + 1) if last else np.concatenate([np.arange(h + 1), np.arange(-h, 0)])
         shape = [-1 if other == axis else 1 for other in range(self.grid.dimension)]
-        return (2 * np.pi / self.grid.lengths[axis] * k).reshape(shape)
+        return np.asarray(2 * np.pi / self.grid.lengths[axis] * k, dtype=np.float64).reshape(shape)
 
     def derivative(self, axis: int) -> NDArray[np.complex128]:
         """Symbol ``i kappa`` of the derivative along an axis."""
-        return 1j * self.wavenumber(axis)
+        return np.asarray(1j * self.wavenumber(axis), dtype=np.complex128)
 
     @property
     def laplacian(self) -> NDArray[np.float64]:

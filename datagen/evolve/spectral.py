@@ -71,7 +71,7 @@ class SpectralFamily(Family):
         Parameters
         ----------
         state : ndarray, shape ``([batch,] channels, *grid)``
-            Of the evaluation at time 0 only the modes below the Nyquist one are kept.
+            At time 0. The Nyquist mode of an even grid, if it has one, is dropped.
         times : sequence of float
             Increasing, not negative.
         sample : Sample, optional
@@ -138,6 +138,6 @@ def convective_step(state: Array, speed: float, mesh: Grid, courant: float) -> f
 def periodic_field(
     rng: np.random.Generator, mesh: Grid, alpha: float, tau: float, standard_deviation: float, zero_mean: bool = True
 ) -> Array:
-    """A periodic Gaussian field of covariance proportional to ``(-Laplacian + tau^2)^(-alpha)``, of the mesh's shape."""
+    """A periodic Gaussian field on the mesh, of covariance proportional to ``(-Laplacian + tau^2)^(-alpha)``."""
     field = GaussianRandomField(alpha, tau, basis="periodic", lengths=mesh.lengths, zero_mean=zero_mean)
     return field.with_standard_deviation(standard_deviation).sample(rng.spawn(1)[0], mesh)

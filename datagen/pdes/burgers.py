@@ -12,7 +12,7 @@ from datagen.evolve.spectral import Array, SpectralFamily, convective_step, peri
 from datagen.family import Field, Sample
 from datagen.grids import Grid
 
-_COURANT = 0.5
+_COURANT = 0.25
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Burgers(SpectralFamily):
         u_t + (u^2 / 2)_x = nu u_xx,    x in [0, length),
 
     dimensionless, at the points ``i length / grid``. Pseudo-spectral, without aliasing; the mean of u is conserved to
-    rounding. The step is at most ``0.5 h / max |u|`` (h the spacing): |u| never exceeds its first maximum, so what is
+    rounding. The step is at most ``0.25 h / max |u|`` (h the spacing): |u| never exceeds its first maximum, so what is
     stable at first stays so. Where shocks are resolved, the error of the step is then far below that of the grid.
 
     The initial field is Gaussian with covariance proportional to ``(-d^2/dx^2 + tau^2)^(-alpha)``. The defaults are
@@ -96,13 +96,13 @@ class Burgers(SpectralFamily):
         return lambda v: slope * fourier.coefficients(fourier.values(v) ** 2)
 
     def longest_step(self, state: Array) -> float:
-        """``0.5 h / max |u|``."""
+        """``0.25 h / max |u|``."""
         return convective_step(state, 1.0, self.mesh, _COURANT)
 
     def exact(self, sample: Sample, times: Sequence[float]) -> Array:
         """The exact solution at positive times, shape ``(times, 1, *grid)``, of the initial field's polynomial.
 
-        With the mean m of u_0, ``w = u - m`` in the frame that moves with it, and ``Phi(y)`` the integral of w_0 from 0,
+        With the mean m of u_0, ``w = u - m`` in the frame that moves with it, and ``Phi(y)`` an integral of w_0,
 
             w(x, t) = integral of (x - y)/t exp(-G/(2 nu)) dy / integral of exp(-G/(2 nu)) dy,
             G = Phi(y) + (x - y)^2 / (2 t)

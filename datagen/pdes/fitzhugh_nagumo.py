@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -102,7 +102,7 @@ class FitzHughNagumo(SpectralFamily):
     def nonlinear(self, fourier: Fourier) -> Callable[[Array], Array]:
         """``(-u^3 - k - v, u)``; the coupling, which is not diagonal, is here."""
         channel = -1 - self.dimension
-        mean = (..., 0, *(0,) * self.dimension)
+        mean: Any = (..., 0, *(0,) * self.dimension)
 
         def reaction(coefficients: Array) -> Array:
             u, v = np.moveaxis(coefficients, channel, 0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from datagen.evolve.spectral import Array, SpectralFamily, periodic_field
 from datagen.family import Field, Sample
 from datagen.grids import Grid
 
-_STEP = 0.5
+_STEP = 0.25
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class GrayScott(SpectralFamily):
     dimensionless, at the points ``i length / grid`` of every axis; a is fed and eaten, b eats and is removed. The state
     ``(1, 0)`` is stable, and patterns grow where b is pushed far enough from it.
 
-    Pseudo-spectral, cubic products without aliasing; the step is at most ``0.5 / max(b^2, 2 |a b|, feed + kill)`` over
-    the grid, half the time of the fastest reaction (The Well steps its Gray-Scott data by 1).
+    Pseudo-spectral, cubic products without aliasing; the step is at most ``0.25 / max(b^2, 2 |a b|, feed + kill)`` over
+    the grid, a quarter of the time of the fastest reaction (about 0.8; The Well steps its Gray-Scott data by 1).
 
     Initial fields: ``g = exp(-s^2)`` of a Gaussian field s with covariance proportional to
     ``(-Laplacian + tau^2)^(-alpha)`` and standard deviation `contrast`; ``a = 1 - g/2``, ``b = g/4``: patches along the
@@ -51,6 +51,7 @@ class GrayScott(SpectralFamily):
     Good values (feed, kill), Pearson's letters: gliders (0.014, 0.054), bubbles (0.098, 0.057), maze (0.029, 0.057),
     worms (0.058, 0.065), spirals (0.018, 0.051), spots (0.03, 0.062), with the default diffusivities on a length of 2
     with 128 points, until t = 10,000 in steps of 10: the sets of The Well.
+    That grid holds fronts to about two digits (8e-3 at t = 200 against twice the points); 256 points for more.
 
     Truth: uniform states follow ordinary differential equations; the total of a + b changes by feeding and removal
     alone; the tests compare with an independent discretisation and integrator.
@@ -109,8 +110,8 @@ class GrayScott(SpectralFamily):
 
     def nonlinear(self, fourier: Fourier) -> Callable[[Array], Array]:
         """``(feed - a b^2, a b^2)``."""
-        channel, dimension = -1 - self.dimension, self.dimension
-        mean = (..., 0, *(0,) * dimension)
+        channel = -1 - self.dimension
+        mean: Any = (..., 0, *(0,) * self.dimension)
 
         def reaction(v: Array) -> Array:
             a, b = np.moveaxis(fourier.values(v), channel, 0)
@@ -122,7 +123,7 @@ class GrayScott(SpectralFamily):
         return reaction
 
     def longest_step(self, state: Array) -> float:
-        """``0.5 / max(b^2, 2 |a b|, feed + kill)``."""
+        """``0.25 / max(b^2, 2 |a b|, feed + kill)``."""
         a, b = np.moveaxis(state, -1 - self.dimension, 0)
         fastest = max(float(np.max(b**2)), float(np.max(2 * np.abs(a * b))), self.feed + self.kill, 1e-12)
         return _STEP / fastest

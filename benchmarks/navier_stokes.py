@@ -67,7 +67,7 @@ def navier_stokes(end: float, n: int = 64, nu: float = 1e-3) -> Entry:
     return Entry(
         name=f"Navier-Stokes {n}^2, nu = {nu:g}, T = {end:g}",
         problem=(
-            f"w_t + u . grad w = nu lap w + 0.1 (sin + cos)(2 pi (x + y)) on the unit torus, {n}^2 points, nu = {nu:g}, "
+            f"w_t + u . grad w = nu lap w + 0.1 (sin + cos)(2 pi (x + y)) on the unit torus, {n}^2 points; "
             f"one initial vorticity of FNO's distribution, until t = {end:g}; relative l2 error at the end against "
             f"{2 * n}^2 points and a step of a quarter of the default rule's"
         ),
@@ -84,8 +84,8 @@ def navier_stokes(end: float, n: int = 64, nu: float = 1e-3) -> Entry:
 
 
 def entries() -> list[Entry]:
-    """T = 5, since the peer needs minutes for the T = 50 of the published data; the work grows in proportion."""
-    return [navier_stokes(5.0)]
+    """A short time, and that of the published data, for which the peer takes half a million steps."""
+    return [navier_stokes(5.0), navier_stokes(50.0)]
 
 
 if __name__ == "__main__":

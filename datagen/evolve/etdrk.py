@@ -148,7 +148,7 @@ class ETDRK4:
         FloatingPointError
             If the solution stops being finite, with the time and the step.
         """
-        if any(not math.isfinite(t) for t in times) or any(b <= a for a, b in zip((-1e-300, *times), times)):  # noqa: B905
+        if not (np.isfinite(times).all() and np.all(np.diff(times) > 0) and min(times, default=0) >= 0):
             raise ValueError(f"times must increase, and start at 0 or later, got {list(times)}")
         if nonlinear is None:
             return [np.exp(time * linear) * start for time in times]

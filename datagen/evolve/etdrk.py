@@ -1,13 +1,13 @@
 """Exponential time differencing of fourth order, for ``v' = L v + N(v)`` with a diagonal L.
 
 The linear part, however stiff, is integrated exactly; the nonlinear one by a Runge-Kutta method of four stages, ETDRK4
-of Cox and Matthews 2002 (J. Comput. Phys. 176, eqs. 26-29) in the form of Kassam and Trefethen 2005 (SIAM J. Sci.
-Comput. 26, pp. 1217-1220). They remove the cancellation in its coefficients by contour integrals; here the functions
+of Cox and Matthews 2002 (J. Comput. Phys. 176, p. 430) in the form of Kassam and Trefethen 2005 (SIAM J. Sci. Comput.
+26, p. 1214). The latter remove the cancellation in its coefficients by contour integrals; here the functions
 
     phi_0(z) = exp z,    phi_{j+1}(z) = (phi_j(z) - 1/j!) / z,
 
 come from their Taylor series where ``|z| < 1`` and from the recurrence elsewhere, where it divides by no small number:
-both are exact to a few units of rounding, and complex z costs no more than real.
+both are exact to a few units of rounding, for complex z as for real.
 """
 
 import math
@@ -99,9 +99,9 @@ class ETDRK4:
     asked again every 16 steps, and the rest of the interval is divided anew when it has fallen below 0.8 of the step in
     use: the rules have more than that in reserve.
 
-    Order 4 in the step for smooth solutions. On stiff problems that do not relax, order can fall (Hochbruck and
-    Ostermann 2005, SIAM J. Numer. Anal. 43, p. 1069: the stiff order is 2 in general); with periodic boundaries and
-    smooth solutions the conditions for that do not arise.
+    Order 4 in the step for smooth solutions. In general its stiff order is lower (Hochbruck and Ostermann 2005, SIAM J.
+    Numer. Anal. 43, p. 1069); on periodic boxes that is seen only while waves matter that L turns or damps by much in
+    a step: rough initial fields.
 
     Examples
     --------

@@ -25,7 +25,7 @@ class GrayScott(SpectralFamily):
     ``(1, 0)`` is stable, and patterns grow where b is pushed far enough from it.
 
     Pseudo-spectral, cubic products without aliasing; the step is at most ``0.25 / max(b^2, 2 |a b|, feed + kill)`` over
-    the grid, a quarter of the time of the fastest reaction (about 0.8; The Well steps its Gray-Scott data by 1).
+    the grid, a quarter of the time of the fastest reaction (about 0.8).
 
     Initial fields: ``g = exp(-s^2)`` of a Gaussian field s with covariance proportional to
     ``(-Laplacian + tau^2)^(-alpha)`` and standard deviation `contrast`; ``a = 1 - g/2``, ``b = g/4``: patches along the
@@ -48,7 +48,7 @@ class GrayScott(SpectralFamily):
 
     Notes
     -----
-    Good values (feed, kill), Pearson's letters: gliders (0.014, 0.054), bubbles (0.098, 0.057), maze (0.029, 0.057),
+    Good values (feed, kill): gliders (0.014, 0.054), bubbles (0.098, 0.057), maze (0.029, 0.057),
     worms (0.058, 0.065), spirals (0.018, 0.051), spots (0.03, 0.062), with the default diffusivities on a length of 2
     with 128 points, until t = 10,000 in steps of 10: the sets of The Well.
     That grid holds fronts to about two digits (8e-3 at t = 200 against twice the points); 256 points for more.

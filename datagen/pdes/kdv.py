@@ -28,7 +28,7 @@ class KdV(SpectralFamily):
     of the step of about 1e-6; rough initial fields (alpha = 3) lose the order, as the dispersion turns their short
     waves by many radians in a step, and have 3e-4.
 
-    Follows Kassam and Trefethen 2005 (section 4.2, with their scheme), but for the aliasing, which theirs has. The
+    Follows Kassam and Trefethen 2005 (SIAM J. Sci. Comput. 26, p. 1214), but for the aliasing, which theirs has. The
     initial field is Gaussian with covariance proportional to ``(-d^2/dx^2 + tau^2)^(-alpha)``, without its mean.
 
     Parameters
@@ -104,7 +104,7 @@ class KdV(SpectralFamily):
     def cnoidal_wave(
         self, times: Sequence[float], *, modulus: float, waves: int = 1, trough: float = 0.0, shift: float = 0.0
     ) -> Array:
-        """The periodic travelling wave of Korteweg and de Vries 1895, exact, shape ``(times, 1, *grid)``,
+        """The periodic travelling wave of Korteweg and de Vries (1895), exact, shape ``(times, 1, *grid)``,
 
             u = trough + (12 d m k^2 / c) cn^2(k (x - shift - V t) | m),
             V = c trough + 4 d k^2 (2 m - 1),    k = 2 K(m) waves / length,    m = modulus^2.

@@ -21,13 +21,14 @@ class KuramotoSivashinsky(SpectralFamily):
         u_t + u u_x + u_xx + u_xxxx = 0,    x in [0, length),
 
     dimensionless, at the points ``i length / grid``. Long waves (kappa < 1) are unstable and feed short ones; the state
-    is chaotic from lengths of about 22 on, with ``|u| <= 4`` and a largest Lyapunov exponent of about 0.1, so errors
+    is chaotic from lengths of about 22 on, with ``|u| <= 4`` and a largest Lyapunov exponent of about 0.09, so errors
     grow tenfold in 25 units of time: no method follows one trajectory for hundreds of units, and longer data are
     statistics. The mean of u is conserved to rounding.
 
     Pseudo-spectral without aliasing; the step is at most ``0.125 h / max |u|`` (h the spacing) and 1/32: an error of
     the step of about 1e-6 at t = 20. Follows Kassam
-    and Trefethen 2005 (section 4.3 and figure 7, steps of 1/4 on 128 points of [0, 32 pi)), but for aliasing and step.
+    and Trefethen 2005 (SIAM J. Sci. Comput. 26, p. 1214: steps of 1/4, 128 points of [0, 32 pi)), but for aliasing and
+    step.
     The initial field is Gaussian with covariance proportional to ``(-d^2/dx^2 + tau^2)^(-alpha)``, without its mean.
 
     Parameters
@@ -41,7 +42,8 @@ class KuramotoSivashinsky(SpectralFamily):
 
     Notes
     -----
-    Good values: two points a unit of length (``grid = 2 length``) resolve u to about 1e-7. Leave the first 100 units
+    Good values: two points a unit of length (``grid = 2 length``) resolve u: what is left at t = 20,
+    1e-6, is the error of the step. Leave the first 100 units
     of time out if the data are to be from the attractor.
 
     Truth: no chaotic solution is known in closed form; the tests compare with an independent discretisation and

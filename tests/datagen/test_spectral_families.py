@@ -119,7 +119,7 @@ def test_kuramoto_sivashinsky_small_waves_grow_at_their_rates():
 
 
 def differentiation_matrix(n, length):
-    """Trefethen, Spectral Methods in MATLAB (2000), p. 21: the derivative of the interpolant on an even grid."""
+    """Trefethen, Spectral Methods in MATLAB (2000), chapter 3: the derivative of the interpolant on an even grid."""
     j = np.arange(1, n)
     column = np.concatenate([[0], 0.5 * (-1.0) ** j / np.tan(j * pi / n)])
     return 2 * pi / length * toeplitz(column, column[np.r_[0, n - 1 : 0 : -1]])

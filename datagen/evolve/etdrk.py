@@ -144,54 +144,40 @@ class ETDRK4:
         Raises
         ------
         ValueError
-            If the times are not increasing from 0 on, or there is neither a step nor a rule.
+            If there are no times, they do not increase from 0 on, or there is neither a step nor a rule.
         FloatingPointError
             If the solution stops being finite, with the time and the step.
         """
-        if not (np.isfinite(times).all() and np.all(np.diff(times) > 0) and min(times, default=0) >= 0):
-            raise ValueError(f"times must increase, and start at 0 or later, got {list(times)}")
+        if len(times) == 0 or not (np.isfinite(times).all() and np.all(np.diff(times) > 0) and times[0] >= 0):
+            raise ValueError(f"times must be numbers that increase, from 0 or later, got {list(times)}")
         if nonlinear is None:
             return [np.exp(time * linear) * start for time in times]
-        longest = (lambda v: self.step) if self.step is not None else rule
-        if longest is None:
+        if self.step is None and rule is None:
             raise ValueError("ETDRK4: give a step, or a rule for it")
-        states, v, now, weights = [], start, 0.0, None
-        for time in times:
-            # Differences of times that differ by the rounding of times are the same step.
-            v, weights = self._advance(linear, nonlinear, v, now, time, longest, project, weights)
-            states.append(v)
-            now = time
-        return states
 
-    @staticmethod
-    def _advance(
-        linear: Array,
-        nonlinear: Callable[[Array], Array],
-        v: Array,
-        now: float,
-        end: float,
-        longest: Callable[[Array], Any],
-        project: Callable[[Array], Array],
-        weights: _Weights | None,
-    ) -> tuple[Array, _Weights | None]:
-        steps = 0
-        while now < end:
-            wanted = longest(v)
-            if steps == 0 or (weights is not None and wanted < _SHRINK * weights.step):
-                steps = max(1, math.ceil((end - now) / wanted - 1e-9))
-                step = (end - now) / steps
-                if weights is None or abs(step - weights.step) > 4 * np.spacing(end):
-                    weights = _Weights.of(linear, step)
-            assert weights is not None
-            burst = min(steps, _CHECK_EVERY)
-            with np.errstate(over="ignore", invalid="ignore"):
-                for _ in range(burst):
-                    v = project(_step(v, weights, nonlinear))
+        def longest(v: Array) -> float:
+            return self.step if self.step is not None else rule(v)  # type: ignore[misc]
+
+        states, v, now, steps, weights = [], start, 0.0, 0, _Weights.of(linear, 0.0)
+        for time in times:
+            while now < time:
+                wanted = longest(v)
+                if steps == 0 or wanted < _SHRINK * weights.step:
+                    steps = max(1, math.ceil((time - now) / wanted - 1e-9))
+                    step = (time - now) / steps
+                    # Differences of times that differ by the rounding of times are the same step.
+                    if abs(step - weights.step) > 4 * np.spacing(time):
+                        weights = _Weights.of(linear, step)
+                burst = min(steps, _CHECK_EVERY)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    for _ in range(burst):
+                        v = project(_step(v, weights, nonlinear))
                 if not np.isfinite(v).all():
                     raise FloatingPointError(
                         f"the solution is no longer finite soon after t = {now:g}, with steps of {weights.step:.3g}: "
                         "give a shorter one, solver=ETDRK4(step=...), or a finer grid"
                     )
-            steps -= burst
-            now = end if steps == 0 else now + burst * weights.step
-        return v, weights
+                steps -= burst
+                now = time if steps == 0 else now + burst * weights.step
+            states.append(v)
+        return states

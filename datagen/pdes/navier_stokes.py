@@ -66,7 +66,7 @@ class NavierStokes(SpectralFamily):
     all on 256^2).
 
     Accuracy: with the defaults, samples at t = 10 and 50 agree with runs of twice the resolution and half the step to
-    2e-9, relative in l2, all of it the error of the step. Strong vortices on a coarse grid (vorticity 8 on 24^2, unit
+    4e-9, relative in l2, all of it the error of the step. Strong vortices on a coarse grid (vorticity 8 on 24^2, unit
     time) have 1e-4.
 
     Truth: Taylor-Green vortices and every other sum of waves with one ``|kappa|`` decay without interaction; an

@@ -122,9 +122,9 @@ class Family(ABC):
     def sample(self, rng: np.random.Generator) -> Sample:
         """Draw the data of one problem."""
 
-    @abstractmethod
     def system(self, sample: Sample) -> LinearSystem:
-        """Discretise one problem (steady families)."""
+        """Discretise one problem; steady families have it."""
+        raise TypeError(f"{self.name} evolves in time: it has evolve(state, times), and no steady system")
 
     def quality(self, sample: Sample, solution: Mapping[str, NDArray[Any]]) -> dict[str, float]:
         """Numbers stored beside a sample that tell whether its solution is sound; by default its range."""

@@ -1,0 +1,143 @@
+"""Families on a periodic box, integrated by `ETDRK4` on their Fourier coefficients.
+
+A family gives the linear part of its equation as a symbol, the nonlinear part as a function of coefficients, and the
+rule of its step; everything else is here, once for all dimensions and any number of channels.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.discretise import PERIODIC, Boundary
+from datagen.evolve.etdrk import ETDRK4
+from datagen.evolve.fourier import Fourier
+from datagen.family import Family, Sample
+from datagen.fields import GaussianRandomField
+from datagen.grids import Grid, as_shape
+
+Array = NDArray[Any]
+
+
+class SpectralFamily(Family):
+    """Base of families ``u_t = L u + N(u)`` on a periodic box with a diagonal L; subclasses are frozen dataclasses.
+
+    States have the shape ``(channels, *grid)``, one channel an output field in the order declared, at the points
+    ``i L / n``: the left end of an axis is on the grid, the right one is not. The input fields are the channels'
+    initial values.
+
+    ``degree`` is the number of factors in the longest product of `nonlinear`: products of so many are formed without
+    aliasing (`Fourier.product_shape`).
+    """
+
+    degree: ClassVar[int] = 2
+    grid: Any
+    length: float
+
+    @abstractmethod
+    def linear(self, fourier: Fourier) -> Array:
+        """Symbol of L, of shape ``(channels or 1, *modes)``."""
+
+    def nonlinear(self, fourier: Fourier) -> Callable[[Array], Array] | None:
+        """N as a function of coefficients ``(..., channels, *modes)``; None for linear equations."""
+        return None
+
+    def longest_step(self, state: Array) -> float:
+        """The longest step from a state ``(..., channels, *grid)``; the rule is in the family's docstring."""
+        return math.inf
+
+    @property
+    def fourier(self) -> Fourier:
+        """The trigonometric polynomials on the family's grid."""
+        return Fourier(self.mesh, self.degree)
+
+    @property
+    def boundary(self) -> Boundary:
+        """Periodic along every axis."""
+        return (PERIODIC,) * self.mesh.dimension
+
+    def initial(self, sample: Sample) -> Array:
+        """The state at time 0, shape ``(channels, *grid)``."""
+        return np.stack([np.asarray(sample.fields[f.name], dtype=float) for f in self.role("input")])
+
+    def evolve(
+        self, state: Array, times: Sequence[float], sample: Sample | None = None, solver: ETDRK4 | None = None
+    ) -> Array:
+        """The states at the given times of the solution that starts at time 0.
+
+        Parameters
+        ----------
+        state : ndarray, shape ``([batch,] channels, *grid)``
+            At time 0. The Nyquist mode of an even grid, if it has one, is dropped.
+        times : sequence of float
+            Increasing, not negative.
+        sample : Sample, optional
+            Unused: the parameters of these families are the same in all samples.
+        solver : ETDRK4, optional
+            With a step of its own; by default `longest_step` is the rule. A batch takes the step of its fastest member.
+
+        Returns
+        -------
+        ndarray, shape ``([batch,] times, channels, *grid)``
+
+        Raises
+        ------
+        ValueError
+            If the state is not finite or of another shape, or the times do not increase.
+        FloatingPointError
+            If the solution stops being finite.
+        """
+        mesh, fourier, channels = self.mesh, self.fourier, len(self.role("output"))
+        state = np.asarray(state, dtype=float)
+        expected = (channels, *mesh.shape)
+        if state.shape[-len(expected) :] != expected or state.ndim > len(expected) + 1:
+            raise ValueError(
+                f"{self.name}: state must have the shape {expected} (channels, *grid), or that with a batch axis in "
+                f"front, got {state.shape}"
+            )
+        if not np.isfinite(state).all():
+            raise ValueError(f"{self.name}: state holds values that are not finite")
+        states = (solver or ETDRK4()).integrate(
+            self.linear(fourier),
+            self.nonlinear(fourier),
+            fourier.coefficients(state),
+            times,
+            rule=lambda v: self.longest_step(fourier.values(v, mesh.shape)),
+            project=fourier.hermitian,
+        )
+        return np.stack([fourier.values(v, mesh.shape) for v in states], axis=-len(expected) - 1)
+
+    def _check(self, dimension: int, positive: Sequence[str] = (), finite: Sequence[str] = ()) -> None:
+        """Refuse parameters that do not fit, by name, and keep the grid as an integer or a tuple."""
+        if dimension not in (1, 2, 3):
+            raise ValueError(f"{self.name}: dimension must be 1, 2 or 3, got {dimension!r}")
+        shape = as_shape(self.grid, dimension, f"{self.name}: grid")
+        if not isinstance(self.grid, int):
+            object.__setattr__(self, "grid", shape)
+        for name in ("length", *positive):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{self.name}: {name} must be positive and finite, got {value!r}")
+        for name in finite:
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{self.name}: {name} must be finite, got {getattr(self, name)!r}")
+
+    def _box(self, dimension: int) -> Grid:
+        return Grid(as_shape(self.grid, dimension), (self.length,) * dimension, "periodic-node")
+
+
+def convective_step(state: Array, speed: float, mesh: Grid, courant: float) -> float:
+    """``courant * h / max |speed * state|``, h the smallest spacing; infinite for the zero state."""
+    fastest = abs(speed) * float(np.max(np.abs(state)))
+    return courant * min(mesh.spacing) / fastest if fastest > 0 else math.inf
+
+
+def periodic_field(
+    rng: np.random.Generator, mesh: Grid, alpha: float, tau: float, standard_deviation: float, zero_mean: bool = True
+) -> Array:
+    """A periodic Gaussian field on the mesh, of covariance proportional to ``(-Laplacian + tau^2)^(-alpha)``."""
+    field = GaussianRandomField(alpha, tau, basis="periodic", lengths=mesh.lengths, zero_mean=zero_mean)
+    return field.with_standard_deviation(standard_deviation).sample(rng.spawn(1)[0], mesh)

@@ -13,6 +13,7 @@ import scipy.sparse as sparse
 from numpy.typing import NDArray
 
 from datagen.family import Family, Sample
+from datagen.pdes.helmholtz import Helmholtz
 from datagen.pdes.poisson import Poisson
 
 System = tuple[sparse.csr_array, NDArray[np.float64]]
@@ -66,4 +67,32 @@ def poisson_system(family: Poisson, sample: Sample) -> System:
     return sparse.csr_array(keep @ L @ keep + sparse.diags_array(on_boundary.astype(float))), b
 
 
-STEADY: dict[type[Family], Callable[[Any, Sample], System]] = {Poisson: poisson_system}
+def helmholtz_system(family: Helmholtz, sample: Sample) -> System:
+    """All cells; a complex system as the real one of twice the size, ``[[Re A, -Im A], [Im A, Re A]]``.
+
+    On an impedance side the value on the face follows from two expressions of the flux that leaves the cell:
+    ``(u - u_F) / (h/2) = -i k_F u_F``.
+    """
+    mesh = family.mesh
+    k = np.asarray(sample.fields["wavenumber"], dtype=np.float64)
+    f = np.asarray(sample.fields["source"], dtype=np.float64).ravel()
+    total = sparse.csr_array((mesh.size, mesh.size), dtype=complex)
+    diagonal = -(k.ravel() ** 2).astype(complex)
+    for axis, h in enumerate(mesh.spacing):
+        pairs = _pairs(mesh.shape, axis)
+        total = total + _graph_laplacian(mesh.size, pairs, np.full(len(pairs[0]), 1 / h**2))
+        if family.condition == "dirichlet":
+            np.add.at(diagonal, _ends(mesh.shape, axis), 2 / h**2)
+            continue
+        along = np.moveaxis(k, axis, 0)
+        k_face = np.concatenate([(along[0] + (along[0] - along[1]) / 2).ravel(), (along[-1] * 1.5 - along[-2] / 2).ravel()])
+        face_value = 1 / (1 - 0.5j * h * np.clip(k_face, 0, None))
+        np.add.at(diagonal, _ends(mesh.shape, axis), (1 - face_value) / (h / 2) / h)
+    total = sparse.csr_array(total + sparse.diags_array(diagonal))
+    if family.condition == "dirichlet":
+        return sparse.csr_array(total.real), f
+    real = sparse.block_array([[total.real, -total.imag], [total.imag, total.real]], format="csr")
+    return sparse.csr_array(real), np.concatenate([f, np.zeros(mesh.size)])
+
+
+STEADY: dict[type[Family], Callable[[Any, Sample], System]] = {Poisson: poisson_system, Helmholtz: helmholtz_system}

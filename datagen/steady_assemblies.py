@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from datagen.family import Family, Sample
 from datagen.pdes.helmholtz import Helmholtz
 from datagen.pdes.poisson import Poisson
+from datagen.pdes.thermal_plate import ThermalPlate
 
 System = tuple[sparse.csr_array, NDArray[np.float64]]
 
@@ -95,4 +96,22 @@ def helmholtz_system(family: Helmholtz, sample: Sample) -> System:
     return sparse.csr_array(real), np.concatenate([f, np.zeros(mesh.size)])
 
 
-STEADY: dict[type[Family], Callable[[Any, Sample], System]] = {Poisson: poisson_system, Helmholtz: helmholtz_system}
+def thermal_plate_system(family: ThermalPlate, sample: Sample) -> System:
+    """All cells; those of the slot, where the stored conductivity is zero, keep temperature zero."""
+    mesh = family.mesh
+    k = np.asarray(sample.fields["conductivity"], dtype=np.float64).ravel()
+    there = k > 0
+    L = sparse.csr_array((mesh.size, mesh.size))
+    for axis, h in enumerate(mesh.spacing):
+        lower, upper = _pairs(mesh.shape, axis)
+        both = there[lower] & there[upper]
+        pairs = lower[both], upper[both]
+        L = L + _graph_laplacian(mesh.size, pairs, _series_conductance(k, pairs, h))
+    edges, h = _ends(mesh.shape, 0), mesh.spacing[0]
+    half_cell = np.zeros(mesh.size)
+    half_cell[edges] = k[edges] / (h / 2) / h
+    b = half_cell * np.asarray(sample.fields["edge_temperature"], dtype=np.float64).ravel()
+    return sparse.csr_array(L + sparse.diags_array(half_cell + ~there)), b
+
+
+STEADY: dict[type[Family], Callable[[Any, Sample], System]] = {Poisson: poisson_system, Helmholtz: helmholtz_system, ThermalPlate: thermal_plate_system}

@@ -110,7 +110,8 @@ def diffusion(
     Returns
     -------
     operator : StencilOperator
-        A, over the cells of the mask, with ``A u = f + g`` the discrete equation; entries in units of coefficient / length^2.
+        A, over the cells of the mask, with ``A u = f + g`` the discrete equation; entries in units of
+        coefficient / length^2.
     boundary_load : ndarray, shape grid.shape
         g.
 

@@ -146,7 +146,9 @@ class Family(ABC):
             raise ValueError(f"{self.name}: the sample lacks field {name!r}, it has {', '.join(sorted(sample.fields))}")
         found = np.asarray(sample.fields[name], dtype=np.float64)
         if found.shape != self.mesh.shape:
-            raise ValueError(f"{self.name}: field {name!r} must have the grid's shape {self.mesh.shape}, got {found.shape}")
+            raise ValueError(
+                f"{self.name}: field {name!r} must have the grid's shape {self.mesh.shape}, got {found.shape}"
+            )
         if not np.all(np.isfinite(found)):
             raise ValueError(f"{self.name}: field {name!r} must be finite everywhere")
         return found

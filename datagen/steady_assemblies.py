@@ -2,7 +2,7 @@
 
 Nothing here is shared with `datagen.discretise` or the families' `system`. Each assembly takes a family and a stored
 sample and returns A and b with ``A u = b`` for **all** values u that the file holds, output field after output field:
-where the file repeats what was given (boundary nodes, holes), the row says so, ``u = given``.
+where the file repeats what was given (boundary nodes, holes), the row has one entry and says so, ``u = given``.
 """
 
 from collections.abc import Callable
@@ -62,10 +62,12 @@ def poisson_system(family: Poisson, sample: Sample) -> System:
         pairs = _pairs(mesh.shape, axis)
         L = L + _graph_laplacian(mesh.size, pairs, _series_conductance(a, pairs, h))
         on_boundary[_ends(mesh.shape, axis)] = True
-    keep = sparse.diags_array((~on_boundary).astype(float))
     g = np.where(on_boundary, given["boundary_value"].ravel(), 0.0)
     b = np.where(on_boundary, g, given["source"].ravel() - L @ g)
-    return sparse.csr_array(keep @ L @ keep + sparse.diags_array(on_boundary.astype(float))), b
+    keep = sparse.diags_array((~on_boundary).astype(float))
+    A = sparse.csr_array(keep @ L @ keep + sparse.diags_array(on_boundary.astype(float)))
+    A.eliminate_zeros()
+    return A, b
 
 
 def helmholtz_system(family: Helmholtz, sample: Sample) -> System:
@@ -86,7 +88,9 @@ def helmholtz_system(family: Helmholtz, sample: Sample) -> System:
             np.add.at(diagonal, _ends(mesh.shape, axis), 2 / h**2)
             continue
         along = np.moveaxis(k, axis, 0)
-        k_face = np.concatenate([(along[0] + (along[0] - along[1]) / 2).ravel(), (along[-1] * 1.5 - along[-2] / 2).ravel()])
+        k_face = np.concatenate(
+            [(along[0] + (along[0] - along[1]) / 2).ravel(), (along[-1] * 1.5 - along[-2] / 2).ravel()]
+        )
         face_value = 1 / (1 - 0.5j * h * np.clip(k_face, 0, None))
         np.add.at(diagonal, _ends(mesh.shape, axis), (1 - face_value) / (h / 2) / h)
     total = sparse.csr_array(total + sparse.diags_array(diagonal))
@@ -114,4 +118,8 @@ def thermal_plate_system(family: ThermalPlate, sample: Sample) -> System:
     return sparse.csr_array(L + sparse.diags_array(half_cell + ~there)), b
 
 
-STEADY: dict[type[Family], Callable[[Any, Sample], System]] = {Poisson: poisson_system, Helmholtz: helmholtz_system, ThermalPlate: thermal_plate_system}
+STEADY: dict[type[Family], Callable[[Any, Sample], System]] = {
+    Poisson: poisson_system,
+    Helmholtz: helmholtz_system,
+    ThermalPlate: thermal_plate_system,
+}

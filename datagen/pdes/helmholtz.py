@@ -28,20 +28,20 @@ class Helmholtz(Family):
 
     - "dirichlet": ``u = 0``; u is real, the matrix symmetric and, beyond the first resonance
       (``k^2 > d pi^2`` for constant k), indefinite;
-    - "impedance": ``du/dn - i k u = 0``, which lets plane waves out that meet the side at a right angle; u is complex and
-      stored as two real fields, the matrix complex symmetric. k on a side is extrapolated linearly from two cells.
+    - "impedance": ``du/dn - i k u = 0``, which lets plane waves out that meet the side at a right angle; u is complex
+      and stored as two real fields, the matrix complex symmetric. k on a side is extrapolated linearly from two cells.
 
-    The medium is ``k = wavenumber exp(z)``, z a Gaussian field with covariance proportional to
-    ``(-Laplacian + tau^2)^(-alpha)`` under zero Neumann conditions. The source is a bump
-    ``f = exp(-|x - c|^2 / (2 w^2)) / (2 pi w^2)^(d/2)`` of integral 1, its centre c uniform in the middle half of the box.
+    The medium is ``k = wavenumber exp(z)``, z a Gaussian field with covariance proportional to ``(-Laplacian +
+    tau^2)^(-alpha)`` under zero Neumann conditions. The source is a bump ``f = exp(-|x - c|^2 / (2 w^2)) / (2 pi
+    w^2)^(d/2)`` of integral 1, its centre c uniform in the middle half of the box.
 
     The set of Wang et al. 2024 (SKR, ICLR, arXiv 2401.09516) goes by the same name, but its shipped script takes k from
-    U(0, 1), below any resonance, and has a random field under the Laplacian; we follow the equation of the paper, with a k
-    that makes waves, and a source.
+    U(0, 1), below any resonance, and has a random field under the Laplacian; we follow the equation of the paper, with
+    a k that makes waves, and a source.
 
-    The scheme's waves are too short by the relative amount ``(k h)^2 / 24`` along an axis, so that over one unit of length
-    the phase is off by ``k^3 h^2 / 24``: for small errors of the phase the grid must grow like ``k^(3/2)``. Grids with fewer
-    than 6 points per wavelength ``2 pi / wavenumber`` are refused.
+    The scheme's waves are too short by the relative amount ``(k h)^2 / 24`` along an axis, so that over one unit of
+    length the phase is off by ``k^3 h^2 / 24``: for small errors of the phase the grid must grow like ``k^(3/2)``.
+    Grids with fewer than 6 points per wavelength ``2 pi / wavenumber`` are refused.
 
     Your own k or f: put arrays of the grid's shape into a `Sample` and hand it to `system`.
 
@@ -62,10 +62,8 @@ class Helmholtz(Family):
     source_width : float
         w.
 
-    Notes
-    -----
-    Good values: the defaults (3 waves, 20 points each); wavenumber 40 on 192 cells is a hard one. With "dirichlet" a sample
-    can lie near a resonance: its solution is large, and sensitive to k in the same measure.
+    Notes ----- Good values: the defaults (3 waves, 20 points each); wavenumber 40 on 192 cells is a hard one. With
+    "dirichlet" a sample can lie near a resonance: its solution is large, and sensitive to k in the same measure.
 
     Examples
     --------
@@ -138,7 +136,9 @@ class Helmholtz(Family):
         logarithm = self._field().sample(rng.spawn(1)[0], mesh)
         centre = rng.uniform(0.25, 0.75, self.dimension)
         squares = sum((x - c) ** 2 for x, c in zip(mesh.points(), centre, strict=True))
-        bump = np.exp(-squares / (2 * self.source_width**2)) / (2 * np.pi * self.source_width**2) ** (self.dimension / 2)
+        bump = np.exp(-squares / (2 * self.source_width**2)) / (2 * np.pi * self.source_width**2) ** (
+            self.dimension / 2
+        )
         return Sample({"wavenumber": self.wavenumber * np.exp(logarithm), "source": bump})
 
     def system(self, sample: Sample) -> LinearSystem:

@@ -24,26 +24,26 @@ class Poisson(Family):
         -div(a grad u) = f  in (0, 1)^d,    u = g on the boundary,
 
     dimensionless, d = 1, 2 or 3, Dirichlet conditions on every side, on a node-centred grid with both ends included
-    (values at ``i / (n - 1)``), discretised by flux-form finite volumes (`datagen.discretise.diffusion_on_nodes`): second
-    order.
+    (values at ``i / (n - 1)``), discretised by flux-form finite volumes (`datagen.discretise.diffusion_on_nodes`):
+    second order.
 
-    f, and g on each of the 2 d sides, are series of Chebyshev polynomials with independent coefficients,
-    ``sum over j < terms of c_j T_j(2 x - 1)``, ``c_j ~ U(-1, 1)``. With ``variables="first"`` all of them are functions of
-    the first coordinate alone, so that the two sides normal to it have constant values; with "all" they are sums of
-    products ``c_jk... T_j(2 x - 1) T_k(2 y - 1) ...`` in all the coordinates of the box or side. Where sides meet, the
-    stored g is their mean; the scheme does not see these nodes.
+    f, and g on each of the 2 d sides, are series of Chebyshev polynomials with independent coefficients, ``sum over j <
+    terms of c_j T_j(2 x - 1)``, ``c_j ~ U(-1, 1)``. With ``variables="first"`` all of them are functions of the first
+    coordinate alone, so that the two sides normal to it have constant values; with "all" they are sums of products
+    ``c_jk... T_j(2 x - 1) T_k(2 y - 1) ...`` in all the coordinates of the box or side. Where sides meet, the stored g
+    is their mean; the scheme does not see these nodes.
 
     The coefficient is 1, or lognormal, ``a = exp(z)``, z a Gaussian field with covariance proportional to
     ``(-Laplacian + tau^2)^(-alpha)`` under zero Neumann conditions.
 
-    Follows Wang et al. 2024 (SKR, ICLR, arXiv 2401.09516: 6 terms, functions of x alone), with two differences. They solve
-    by quadratic finite elements on an unstructured mesh, and theirs is ``+Laplacian u = f``. In their set, as in ours with
-    ``coefficient="constant"``, all systems share one matrix, and with ``variables="first"`` in two dimensions the solutions
-    lie in a space of 20 dimensions (6 of f, 12 of two sides, 2 constants): a direct solver's factors or linear regression
-    reproduce them all. ``coefficient="lognormal"`` has another matrix every time.
+    Follows Wang et al. 2024 (SKR, ICLR, arXiv 2401.09516: 6 terms, functions of x alone), with two differences. They
+    solve by quadratic finite elements on an unstructured mesh, and theirs is ``+Laplacian u = f``. In their set, as in
+    ours with ``coefficient="constant"``, all systems share one matrix, and with ``variables="first"`` in two dimensions
+    the solutions lie in a space of 20 dimensions (6 of f, 12 of two sides, 2 constants): a direct solver's factors or
+    linear regression reproduce them all. ``coefficient="lognormal"`` has another matrix every time.
 
-    Your own f, g or a: put arrays of the grid's shape into a `Sample` and hand it to `system`, as in the example. Datasets
-    hold drawn samples only, since they are a function of their seed.
+    Your own f, g or a: put arrays of the grid's shape into a `Sample` and hand it to `system`, as in the example.
+    Datasets hold drawn samples only, since they are a function of their seed.
 
     Parameters
     ----------

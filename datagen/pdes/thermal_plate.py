@@ -22,21 +22,22 @@ class ThermalPlate(Family):
         -div(k grad T) = 0  in the plate,    T given on the left and the right edge,
         k dT/dn = 0  on the lower and the upper edge and around the slot,
 
-    in two dimensions; x (the first axis) from left to right. T in degrees Celsius, lengths in metres, k in W/(m K). On a
-    cell-centred grid over the whole rectangle (values at ``(i + 1/2) h``), of which the cells with their centre in the slot
-    are left out; flux-form finite volumes (`datagen.discretise.diffusion` with a mask): second order for smooth T, less
-    around the slot's corners, where the gradient of T is infinite (``r^(-1/3)``). In the slot k and T are stored as 0:
-    k = 0 is what tells a learner where it is.
+    in two dimensions; x (the first axis) from left to right. T in degrees Celsius, lengths in metres, k in W/(m K). On
+    a cell-centred grid over the whole rectangle (values at ``(i + 1/2) h``), of which the cells with their centre in
+    the slot are left out; flux-form finite volumes (`datagen.discretise.diffusion` with a mask): second order for
+    smooth T, less around the slot's corners, where the gradient of T is infinite (``r^(-1/3)``). In the slot k and T
+    are stored as 0: k = 0 is what tells a learner where it is.
 
-    The two edges have independent uniform temperatures. The conductivity is lognormal, ``k = exp(z)``, z a Gaussian field
-    with covariance proportional to ``(-Laplacian + tau^2)^(-alpha)`` under zero Neumann conditions of the rectangle. The
-    input field ``edge_temperature`` holds the temperature of the edge in the first and the last cell of each row and 0
-    between them.
+    The two edges have independent uniform temperatures. The conductivity is lognormal, ``k = exp(z)``, z a Gaussian
+    field with covariance proportional to ``(-Laplacian + tau^2)^(-alpha)`` under zero Neumann conditions of the
+    rectangle. The input field ``edge_temperature`` holds the temperature of the edge in the first and the last cell of
+    each row and 0 between them.
 
-    Follows the thermal set of Wang et al. 2024 (SKR, ICLR, arXiv 2401.09516: left edge U(-100, 0), right edge U(0, 100)) on
-    the rectangle 1 by 1.6 with a slot 0.1 by 0.8 of MATLAB's example "Heat Transfer in Block with Cavity", with three
-    differences. Their conductivity is constant, so that all systems share one matrix and the solutions are combinations of
-    two; their script prescribes a heat flux on one of the edges; and they use quadratic finite elements.
+    Follows the thermal set of Wang et al. 2024 (SKR, ICLR, arXiv 2401.09516: left edge U(-100, 0), right edge U(0,
+    100)) on the rectangle 1 by 1.6 with a slot 0.1 by 0.8 of MATLAB's example "Heat Transfer in Block with Cavity",
+    with three differences. Their conductivity is constant, so that all systems share one matrix and the solutions are
+    combinations of two; their script prescribes a heat flux on one of the edges; and they use quadratic finite
+    elements.
 
     Your own conductivity or edge temperatures, which may vary along the edge: put arrays of the grid's shape into a
     `Sample` and hand it to `system`. Conductivities in the slot, and edge temperatures in inner cells, do not matter.
@@ -80,7 +81,9 @@ class ThermalPlate(Family):
     title: ClassVar[str] = "Thermal plate with a slot, -div(k grad T) = 0, T given on two edges"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("conductivity", "input", "W/(m K)", "conductivity k, 0 in the slot"),
-        Field("edge_temperature", "input", "degC", "temperature of the left and the right edge in the cells beside them"),
+        Field(
+            "edge_temperature", "input", "degC", "temperature of the left and the right edge in the cells beside them"
+        ),
         Field("temperature", "output", "degC", "temperature T, 0 in the slot"),
     )
 
@@ -109,7 +112,9 @@ class ThermalPlate(Family):
         self._field()  # checks alpha and tau
         plate = self.plate
         if plate.all():
-            raise ValueError(f"thermal_plate: the slot {self.slot} lies between the cells of grid {self.grid!r}; refine it")
+            raise ValueError(
+                f"thermal_plate: the slot {self.slot} lies between the cells of grid {self.grid!r}; refine it"
+            )
         if not (plate[[0, -1]].all() and plate[:, [0, -1]].all()):
             raise ValueError(
                 f"thermal_plate: grid {self.grid!r} has no cell between the slot {self.slot} and the edges; refine it"
@@ -141,10 +146,8 @@ class ThermalPlate(Family):
         """Draw a conductivity and two edge temperatures."""
         conductivity = np.exp(self._field().sample(rng.spawn(1)[0], self.mesh))
         edge_temperature = np.zeros(self.mesh.shape)
-        edge_temperature[0], edge_temperature[-1] = rng.uniform(*self.left), rng.uniform(*self.right)
-        return Sample(
-            {"conductivity": np.where(self.plate, conductivity, 0.0), "edge_temperature": edge_temperature}
-        )
+        edge_temperature[0], edge_temperature[-1] = (rng.uniform(low, high) for low, high in (self.left, self.right))
+        return Sample({"conductivity": np.where(self.plate, conductivity, 0.0), "edge_temperature": edge_temperature})
 
     def system(self, sample: Sample) -> LinearSystem:
         """The finite-volume system of the plate's cells; symmetric positive definite."""

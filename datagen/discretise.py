@@ -189,7 +189,7 @@ def diffusion(
 
 
 def diffusion_on_nodes(
-    coefficient: ArrayLike, grid: Grid, boundary_values: ArrayLike
+    coefficient: ArrayLike, grid: Grid, boundary_values: ArrayLike, *, arithmetic: bool = False
 ) -> tuple[StencilOperator, NDArray[np.float64]]:
     """The operator of ``-div(a grad u)`` on the interior nodes, u given on the boundary nodes.
 
@@ -205,6 +205,9 @@ def diffusion_on_nodes(
         Node-centred, at least 3 nodes per axis.
     boundary_values : array_like, shape grid.shape
         u on the boundary nodes; interior entries do not matter, nor do those where two sides meet.
+    arithmetic : bool
+        Arithmetic face averages instead of harmonic ones, for published schemes that have them; then the coefficient
+        may be of any sign, and the operator indefinite.
 
     Returns
     -------
@@ -237,7 +240,7 @@ def diffusion_on_nodes(
     for name, array in (("coefficient", a), ("boundary_values", values)):
         if array.shape != grid.shape:
             raise ValueError(f"{name} must have the grid's shape {grid.shape}, got {array.shape}")
-    if not (np.all(np.isfinite(a)) and np.all(a > 0)):
+    if not (np.all(np.isfinite(a)) and (arithmetic or np.all(a > 0))):
         raise ValueError("coefficient must be positive and finite at every node")
 
     dimension = grid.dimension
@@ -252,7 +255,8 @@ def diffusion_on_nodes(
             neighbours = tuple(moved if i == axis else slice(1, -1) for i in range(dimension))
             edge = slice(0, 1) if step < 0 else slice(-1, None)
             at_edge = tuple(edge if i == axis else slice(None) for i in range(dimension))
-            face = 2 / (1 / a[interior] + 1 / a[neighbours]) / h**2
+            here, there = a[interior], a[neighbours]
+            face = ((here + there) / 2 if arithmetic else 2 / (1 / here + 1 / there)) / h**2
             diagonal += face
             load[at_edge] += (face * values[neighbours])[at_edge]
             face[at_edge] = 0

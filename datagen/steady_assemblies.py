@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sparse
 from numpy.typing import NDArray
+from scipy.interpolate import make_interp_spline
 
 from datagen.family import Family, Sample
+from datagen.pdes.darcy import Darcy
 from datagen.pdes.helmholtz import Helmholtz
 from datagen.pdes.poisson import Poisson
 from datagen.pdes.thermal_plate import ThermalPlate
@@ -64,10 +66,7 @@ def poisson_system(family: Poisson, sample: Sample) -> System:
         on_boundary[_ends(mesh.shape, axis)] = True
     g = np.where(on_boundary, given["boundary_value"].ravel(), 0.0)
     b = np.where(on_boundary, g, given["source"].ravel() - L @ g)
-    keep = sparse.diags_array((~on_boundary).astype(float))
-    A = sparse.csr_array(keep @ L @ keep + sparse.diags_array(on_boundary.astype(float)))
-    A.eliminate_zeros()
-    return A, b
+    return _with_given(L, on_boundary), b
 
 
 def helmholtz_system(family: Helmholtz, sample: Sample) -> System:
@@ -116,6 +115,42 @@ def thermal_plate_system(family: ThermalPlate, sample: Sample) -> System:
     half_cell[edges] = k[edges] / (h / 2) / h
     b = half_cell * np.asarray(sample.fields["edge_temperature"], dtype=np.float64).ravel()
     return sparse.csr_array(L + sparse.diags_array(half_cell + ~there)), b
+
+
+def legacy_fno_nodes(points: int, cells_to_nodes: bool) -> NDArray[np.float64]:
+    """Not-a-knot cubic spline interpolation along one axis, by B-splines: ``B(target) B(source)^-1``."""
+    nodes, cells = np.linspace(0, 1, points), (np.arange(points) + 0.5) / points
+    source, target = (cells, nodes) if cells_to_nodes else (nodes, cells)
+    return np.asarray(make_interp_spline(source, np.eye(points), k=3)(target))
+
+
+def legacy_fno_system(family: Darcy, sample: Sample) -> System:
+    """All nodes, those of the boundary zero; `legacy_fno_values` says what the stored pressure is there."""
+    coefficient = np.asarray(sample.fields["coefficient"], dtype=np.float64)
+    K = len(coefficient)
+    S = legacy_fno_nodes(K, cells_to_nodes=True)
+    a = (S @ coefficient @ S.T).ravel()
+    L = sparse.csr_array((K * K, K * K))
+    on_boundary = np.zeros(K * K, dtype=bool)
+    for axis in (0, 1):
+        pairs = _pairs((K, K), axis)
+        L = L + _graph_laplacian(K * K, pairs, (a[pairs[0]] + a[pairs[1]]) / 2 * (K - 1) ** 2)
+        on_boundary[_ends((K, K), axis)] = True
+    return _with_given(L, on_boundary), np.where(on_boundary, 0.0, float(family.source))
+
+
+def legacy_fno_values(pressure: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nodal values whose spline has the stored values on the cells, and the magnitude that rounding is relative to."""
+    P = np.linalg.inv(legacy_fno_nodes(len(pressure), cells_to_nodes=False))
+    return (P @ pressure @ P.T).ravel(), (abs(P) @ abs(pressure) @ abs(P).T).ravel()
+
+
+def _with_given(L: sparse.csr_array, given: NDArray[np.bool_]) -> sparse.csr_array:
+    """L among the values that are not given, and one on the diagonal of those that are."""
+    keep = sparse.diags_array((~given).astype(float))
+    A = sparse.csr_array(keep @ L @ keep + sparse.diags_array(given.astype(float)))
+    A.eliminate_zeros()
+    return A
 
 
 STEADY: dict[type[Family], Callable[[Any, Sample], System]] = {

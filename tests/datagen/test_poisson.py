@@ -45,10 +45,29 @@ def test_chebyshev_coefficients_are_uniform_and_functions_of_x_alone():
             fit, residues = chebyshev.chebfit(2 * x[1:-1] - 1, horizontal, 5, full=True)
             assert residues[0][0] < 1e-20
             assert np.all(abs(fit) <= 1 + 1e-9)
+        # Where two sides meet there is their mean; fit is that of the upper side.
+        for end, corner in ((-1, g[0, -1]), (1, g[-1, -1])):
+            assert corner == pytest.approx((chebyshev.chebval(end, fit) + g[0 if end < 0 else -1, 5]) / 2)
     coefficients = chebyshev.chebfit(2 * x - 1, np.array(rows).T, 5)
     assert np.all(abs(coefficients) <= 1 + 1e-12)
     # U(-1, 1) has variance 1/3; the mean of 1800 squares, of variance 4/45, is off by 0.007: four of those.
     assert (coefficients**2).mean() == pytest.approx(1 / 3, abs=0.028)
+    # Their mean is off by sqrt(1/3 / 1800) = 0.0136; four of those.
+    assert abs(coefficients.mean()) < 0.055
+
+
+def test_sides_of_a_square_are_series_in_their_own_variable():
+    family = build("poisson", grid=12, variables="all")
+    rng = np.random.default_rng(47)
+    inner = 2 * family.mesh.coordinates(0)[1:-1] - 1
+    fits = []
+    for _ in range(100):
+        g = family.sample(rng).fields["boundary_value"]
+        for side in (g[0], g[-1], g[:, 0], g[:, -1]):
+            fits.append(chebyshev.chebfit(inner, side[1:-1], 5))
+    assert np.all(np.abs(fits) <= 1 + 1e-9)
+    # 2400 of them: as above, four times sqrt(4 / 45 / 2400).
+    assert np.square(fits).mean() == pytest.approx(1 / 3, abs=0.025)
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 3])

@@ -31,9 +31,9 @@ class Helmholtz(Family):
     - "impedance": ``du/dn - i k u = 0``, which lets plane waves out that meet the side at a right angle; u is complex
       and stored as two real fields, the matrix complex symmetric. k on a side is extrapolated linearly from two cells.
 
-    The medium is ``k = wavenumber exp(z)``, z a Gaussian field with covariance proportional to ``(-Laplacian +
-    tau^2)^(-alpha)`` under zero Neumann conditions. The source is a bump ``f = exp(-|x - c|^2 / (2 w^2)) / (2 pi
-    w^2)^(d/2)`` of integral 1, its centre c uniform in the middle half of the box.
+    The medium is ``k = wavenumber exp(z)``, z a Gaussian field with covariance proportional to
+    ``(-Laplacian + tau^2)^(-alpha)`` under zero Neumann conditions. The source is a bump of integral 1,
+    ``f = exp(-|x - c|^2 / (2 w^2)) / (2 pi w^2)^(d/2)``, its centre c uniform in the middle half of the box.
 
     The set of Wang et al. 2024 (SKR, ICLR, arXiv 2401.09516) goes by the same name, but its shipped script takes k from
     U(0, 1), below any resonance, and has a random field under the Laplacian; we follow the equation of the paper, with

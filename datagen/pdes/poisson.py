@@ -27,11 +27,11 @@ class Poisson(Family):
     (values at ``i / (n - 1)``), discretised by flux-form finite volumes (`datagen.discretise.diffusion_on_nodes`):
     second order.
 
-    f, and g on each of the 2 d sides, are series of Chebyshev polynomials with independent coefficients, ``sum over j <
-    terms of c_j T_j(2 x - 1)``, ``c_j ~ U(-1, 1)``. With ``variables="first"`` all of them are functions of the first
-    coordinate alone, so that the two sides normal to it have constant values; with "all" they are sums of products
-    ``c_jk... T_j(2 x - 1) T_k(2 y - 1) ...`` in all the coordinates of the box or side. Where sides meet, the stored g
-    is their mean; the scheme does not see these nodes.
+    f, and g on each of the 2 d sides, are series of Chebyshev polynomials with independent coefficients,
+    ``sum over j < terms of c_j T_j(2 x - 1)``, ``c_j ~ U(-1, 1)``. With ``variables="first"`` all of them are functions
+    of the first coordinate alone, so that the two sides normal to it have constant values; with "all" they are sums of
+    products ``c_jk... T_j(2 x - 1) T_k(2 y - 1) ...`` in all the coordinates of the box or side. Where sides meet, the
+    stored g is their mean; the scheme does not see these nodes.
 
     The coefficient is 1, or lognormal, ``a = exp(z)``, z a Gaussian field with covariance proportional to
     ``(-Laplacian + tau^2)^(-alpha)`` under zero Neumann conditions.

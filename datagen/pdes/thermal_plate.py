@@ -33,11 +33,10 @@ class ThermalPlate(Family):
     rectangle. The input field ``edge_temperature`` holds the temperature of the edge in the first and the last cell of
     each row and 0 between them.
 
-    Follows the thermal set of Wang et al. 2024 (SKR, ICLR, arXiv 2401.09516: left edge U(-100, 0), right edge U(0,
-    100)) on the rectangle 1 by 1.6 with a slot 0.1 by 0.8 of MATLAB's example "Heat Transfer in Block with Cavity",
-    with three differences. Their conductivity is constant, so that all systems share one matrix and the solutions are
-    combinations of two; their script prescribes a heat flux on one of the edges; and they use quadratic finite
-    elements.
+    Follows the thermal set of Wang et al. 2024 (SKR, ICLR, arXiv 2401.09516: left edge U(-100, 0), right U(0, 100)) on
+    the rectangle 1 by 1.6 with a slot 0.1 by 0.8 of MATLAB's example "Heat Transfer in Block with Cavity", with three
+    differences. Their conductivity is constant, so that all systems share one matrix and the solutions are combinations
+    of two; their script prescribes a heat flux on one of the edges; and they use quadratic finite elements.
 
     Your own conductivity or edge temperatures, which may vary along the edge: put arrays of the grid's shape into a
     `Sample` and hand it to `system`. Conductivities in the slot, and edge temperatures in inner cells, do not matter.

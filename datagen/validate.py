@@ -11,8 +11,8 @@ residual r obeys
     |r_i| <= rtol ||b||_2 + (eps/2) (|A| |u|)_i + 16 eps64 (|A| |u| + |b|)_i,
 
 the last term being the rounding of this check itself. Inputs bring no error: systems are built from stored inputs.
-Where the file repeats what was given (boundary nodes, holes) there is no solver, and the first term is absent. A complex
-u is stored as two real fields, and checked as the real system of twice the size.
+Where the file repeats what was given (boundary nodes, holes) there is no solver, and the first term is absent. A
+complex u is stored as two real fields, and checked as the real system of twice the size.
 """
 
 import warnings

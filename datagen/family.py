@@ -134,6 +134,25 @@ class Family(ABC):
             for word, extreme in (("minimum", np.min), ("maximum", np.max))
         }
 
+    def values(self, sample: Sample, name: str) -> NDArray[np.float64]:
+        """An input field of a sample in double precision, after its shape was looked at: it may be a user's own array.
+
+        Raises
+        ------
+        ValueError
+            If the sample lacks it, or it has another shape than the grid, or is not finite.
+        """
+        if name not in sample.fields:
+            raise ValueError(f"{self.name}: the sample lacks field {name!r}, it has {', '.join(sorted(sample.fields))}")
+        found = np.asarray(sample.fields[name], dtype=np.float64)
+        if found.shape != self.mesh.shape:
+            raise ValueError(
+                f"{self.name}: field {name!r} must have the grid's shape {self.mesh.shape}, got {found.shape}"
+            )
+        if not np.all(np.isfinite(found)):
+            raise ValueError(f"{self.name}: field {name!r} must be finite everywhere")
+        return found
+
     def role(self, role: str) -> tuple[Field, ...]:
         """The declared fields of one role, in order."""
         return tuple(f for f in self.fields if f.role == role)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse.linalg as sparse_linalg
 
-from datagen.discretise import PERIODIC, Dirichlet, Neumann, Robin, diffusion, is_singular
+from datagen.discretise import PERIODIC, Dirichlet, Neumann, Robin, diffusion, diffusion_on_nodes, is_singular
 from datagen.grids import Grid
 
 pi = np.pi
@@ -139,3 +139,88 @@ def test_singular_boundaries_are_told():
 def test_bad_input_is_refused(coefficient, boundary, words):
     with pytest.raises(ValueError, match=words):
         diffusion(coefficient, Grid((4, 4), (1.0, 1.0)), boundary)
+
+
+@pytest.mark.parametrize(("dimension", "sizes"), [(1, (33, 65, 129)), (2, (17, 33, 65)), (3, (9, 17, 33))])
+def test_second_order_on_nodes_with_boundary_values(dimension, sizes):
+    u, a, f, _ = manufactured(dimension, "dirichlet")  # its f holds + u, which this operator has not
+    interior = (slice(1, -1),) * dimension
+    errors = []
+    for n in sizes:
+        # Unequal counts of intervals, all of which double from one grid to the next.
+        grid = Grid(tuple(n + (n - 1) // 4 * axis for axis in range(dimension)), (1.0,) * dimension, "node")
+        x = grid.points()
+        A, load = diffusion_on_nodes(a(*x), grid, u(*x))
+        found, info = sparse_linalg.cg(A.tocsr(), ((f(*x) - u(*x))[interior] + load).ravel(), rtol=1e-11)
+        assert info == 0
+        errors.append(np.sqrt(np.mean((found - u(*x)[interior].ravel()) ** 2)))
+    order = np.log2(errors[-2] / errors[-1])
+    assert 1.9 <= order <= 2.1, f"expected order 2, got {order:.2f} (errors {errors})"
+
+
+def test_the_operator_on_nodes_is_a_symmetric_m_matrix_and_takes_no_corner_values():
+    rng = np.random.default_rng(8)
+    grid = Grid((5, 6, 4), (1.0, 2.0, 0.5), "node")
+    a, g = np.exp(rng.standard_normal(grid.shape)), rng.standard_normal(grid.shape)
+    operator, load = diffusion_on_nodes(a, grid, g)
+    A = operator.tocsr().toarray()
+    np.testing.assert_allclose(A, A.T, rtol=1e-14)
+    assert np.all(np.linalg.inv(A) >= 0)
+    # Constants are in the null space of the scheme: boundary value 1 balances u = 1.
+    np.testing.assert_allclose(
+        A.sum(axis=1), diffusion_on_nodes(a, grid, np.ones(grid.shape))[1].ravel(), rtol=1e-10, atol=1e-9
+    )
+    for where in (np.s_[0, 0, :], np.s_[-1, :, 0], np.s_[1:-1, 1:-1, 1:-1]):
+        g[where] = np.nan
+    assert np.isfinite(load).all()
+    np.testing.assert_array_equal(diffusion_on_nodes(a, grid, g)[1], load)
+
+
+def test_second_order_around_a_hole():
+    """u = cos 4 pi x cos 4 pi y has no flux through the edges of [1/4, 3/4]^2, nor through y = 0 and y = 1."""
+    errors = []
+    for n in (24, 48, 96):
+        grid = Grid((n, n), (1.0, 1.0))
+        x, y = grid.points()
+        mask = np.maximum(abs(x - 0.5), abs(y - 0.5)) > 0.25
+        u = np.cos(4 * pi * x) * np.cos(4 * pi * y)
+        side = Dirichlet(np.cos(4 * pi * grid.coordinates(1)))
+        a = np.where(mask, 1.0, 0.0)
+        A, load = diffusion(a, grid, [(side, side), (Neumann(), Neumann())], mask=mask)
+        found = A.to_field(sparse_linalg.spsolve(A.tocsr().tocsc(), A.to_vector(32 * pi**2 * u + load)))
+        errors.append(np.sqrt(np.mean((found - u)[mask] ** 2)))
+    order = np.log2(errors[1] / errors[2])
+    assert 1.9 <= order <= 2.1, errors
+
+
+def test_a_mask_cuts_and_conserves():
+    rng = np.random.default_rng(6)
+    grid = Grid((6, 5), (1.0, 2.0))
+    mask = np.ones(grid.shape, dtype=bool)
+    mask[2:4, 1:3] = False
+    mask[0, 0] = False
+    a = np.exp(rng.standard_normal(grid.shape))
+    A, load = diffusion(a, grid, [(Neumann(2.0), Neumann()), PERIODIC], mask=mask)
+    dense = A.tocsr().toarray()
+    assert dense.shape == (25, 25)
+    np.testing.assert_allclose(dense, dense.T, rtol=1e-14)
+    assert abs(dense.sum(axis=0)).max() < 1e-13 * abs(dense).max()
+    assert load[0, 0] == 0
+    assert np.all(load[0, 1:] > 0)
+    for bad in (np.ones(grid.shape), np.ones((5, 6), dtype=bool)):
+        with pytest.raises(ValueError, match="mask must be booleans"):
+            diffusion(a, grid, [PERIODIC, PERIODIC], mask=bad)
+
+
+@pytest.mark.parametrize(
+    ("grid", "coefficient", "words"),
+    [
+        (Grid((4, 4), (1.0, 1.0)), np.ones((4, 4)), "node-centred"),
+        (Grid((4, 2), (1.0, 1.0), "node"), np.ones((4, 2)), "at least 3"),
+        (Grid((4, 4), (1.0, 1.0), "node"), np.ones((4, 5)), "shape"),
+        (Grid((4, 4), (1.0, 1.0), "node"), -np.ones((4, 4)), "positive"),
+    ],
+)
+def test_bad_input_on_nodes_is_refused(grid, coefficient, words):
+    with pytest.raises(ValueError, match=words):
+        diffusion_on_nodes(coefficient, grid, np.zeros(grid.shape))

@@ -25,6 +25,8 @@ _MEMORY = 9  # costs that a mean is taken of
 _OUTLIER = 4.0  # times the median
 _PATIENCE = 1.25  # deadline of a try, over the champion's mean
 _GRANT, _SHARE = 6.0, 0.04  # for tries: solves of the champion, and the part of all costs
+_UNLIKELY = 4.0  # times the champion's mean: what is expected to cost that has no part in the grant
+_DOUBT = 2.0  # factor by which what is expected may be wrong
 _WAIT, _LONGEST = 8, 1024  # systems
 
 
@@ -153,7 +155,8 @@ class Choice:
     def _challenger(self, champion: str, outlook: Callable[[str], Outlook]) -> tuple[str, float]:
         """The most hopeful of those that are due and can be paid for, and what must be made for it."""
         mean = self._arms[champion].mean
-        if self.excess + _PATIENCE * mean > _GRANT * mean + _SHARE * self.spent:
+        free = _GRANT * mean + _SHARE * self.spent - self.excess - _PATIENCE * mean
+        if free < 0.0:
             return "", 0.0
         best, hope, made = "", inf, 0.0
         waiting = inf
@@ -165,8 +168,9 @@ class Choice:
                 continue
             expected = outlook(name)
             serves = self.systems if expected.serves is None else expected.serves
-            pays = expected.made <= max((mean - expected.usual) * serves / 2**arm.losses, 0.0)
-            if expected.least < mean and pays and expected.usual < hope:
+            pays = expected.made <= max((mean - _DOUBT * expected.usual) * serves / 2**arm.losses, 0.0)
+            likely = expected.usual < _UNLIKELY * mean or free >= _GRANT * mean
+            if expected.least < mean and pays and likely and expected.usual < hope:
                 best, hope, made = name, expected.usual, expected.made
         if not best:  # bounds change with the champion and with what is held, so that a look now and then is needed
             self._next_look = int(min(waiting, self.systems + max(2, self.systems // 16)))

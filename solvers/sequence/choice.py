@@ -9,7 +9,7 @@ r"""Which strategy for the next system: the champion, and now and then a challen
 - What must be made before it pays, as factors, is made as soon as it would have paid on the systems so far: the rule
   of the ski rental problem, by which the total is at most twice the best (A. Karlin, M. Manasse, L. Rudolph,
   D. Sleator, Competitive snoopy caching, Algorithmica 3 (1988)).
-- After losing k times in a row a challenger waits for 8 2^k systems.
+- After losing k times in a row a challenger waits for 8 2^k systems, or until the champion takes twice as long.
 
 This is a bandit without chance: costs of the arms differ by factors and vary by per cents, one honest look tells them
 apart, and what is dear is to finish a bad one, which no bandit with full feedback can avoid.
@@ -28,6 +28,7 @@ _GRANT, _SHARE = 6.0, 0.04  # for tries: solves of the champion, and the part of
 _UNLIKELY = 4.0  # times the champion's mean: what is expected to cost that has no part in the grant
 _DOUBT = 2.0  # factor by which what is expected may be wrong
 _WAIT, _LONGEST = 8, 1024  # systems
+_HARDER = 2.0  # times what it was is the champion's mean when those who lost need not wait
 
 
 @dataclass
@@ -39,6 +40,7 @@ class _Arm:
     last: int = -1  # system for which it was played
     losses: int = 0
     due: int = 0  # from this system on it may be tried
+    against: float = inf  # the champion's mean when it lost
     mean: float = inf
 
     def book(self, cost: float, solved: bool) -> None:
@@ -110,6 +112,7 @@ class Choice:
         self._champion = ""  # of the system at hand
         self._trying, self._left = "", 0  # a try that takes several systems, and how many more
         self._next_look = 0  # no challenger is due before
+        self._looked_at = 0.0  # the champion's mean at the last look for one
 
     @property
     def champion(self) -> str:
@@ -140,7 +143,7 @@ class Choice:
             self._playing = self._first_of_all()
         elif self._trying:
             self._playing, budget = self._trying, _PATIENCE * self._arms[champion].mean
-        elif self.systems >= self._next_look:
+        elif self.systems >= self._next_look or self._arms[champion].mean > _HARDER * self._looked_at:
             challenger, made = self._challenger(champion, outlook)
             if challenger:
                 self._playing, budget = challenger, _PATIENCE * self._arms[champion].mean + made
@@ -163,7 +166,7 @@ class Choice:
         for name, arm in self._arms.items():
             if name == champion:
                 continue
-            if arm.due > self.systems:
+            if arm.due > self.systems and mean <= _HARDER * arm.against:
                 waiting = min(waiting, arm.due)
                 continue
             expected = outlook(name)
@@ -172,6 +175,7 @@ class Choice:
             likely = expected.usual < _UNLIKELY * mean or free >= _GRANT * mean
             if expected.least < mean and pays and likely and expected.usual < hope:
                 best, hope, made = name, expected.usual, expected.made
+        self._looked_at = mean
         if not best:  # bounds change with the champion and with what is held, so that a look now and then is needed
             self._next_look = int(min(waiting, self.systems + max(2, self.systems // 16)))
         return best, made
@@ -202,7 +206,7 @@ class Choice:
         if name == champion or not champion:
             self._book(arm, cost, solved)
             if not solved:  # something else has the next turn
-                self._lost(arm)
+                self._lost(arm, usual)
         else:
             self.excess += max(cost - usual, 0.0)
             self._left -= 1
@@ -213,7 +217,7 @@ class Choice:
                     self._book(arm, cost, True)
                     arm.losses = 0
                 else:
-                    self._lost(arm, cost if solved else inf)
+                    self._lost(arm, usual, cost if solved else inf)
         arm.last = self.systems
         self.spent += min(cost, _OUTLIER * usual) if champion else cost
         self.systems += 1
@@ -224,9 +228,10 @@ class Choice:
             arm.costs, arm.solved = [], []
         arm.book(cost, solved)
 
-    def _lost(self, arm: _Arm, mean: float = inf) -> None:
+    def _lost(self, arm: _Arm, usual: float, mean: float = inf) -> None:
         arm.costs, arm.solved, arm.mean = [], [], mean
         arm.losses += 1
+        arm.against = usual
         arm.due = self.systems + min(_WAIT * 2**arm.losses, _LONGEST)
         self._next_look = self.systems
 
@@ -247,6 +252,7 @@ class Choice:
             "trying": self._trying,
             "left": self._left,
             "next_look": self._next_look,
+            "looked_at": self._looked_at,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -256,4 +262,5 @@ class Choice:
             arm.costs, arm.solved = list(arm.costs), list(arm.solved)
         self.systems, self.spent, self.excess = int(state["systems"]), float(state["spent"]), float(state["excess"])
         self._trying, self._left = str(state["trying"]), int(state["left"])
-        self._next_look, self._playing, self._champion = int(state["next_look"]), "", ""
+        self._next_look, self._looked_at = int(state["next_look"]), float(state["looked_at"])
+        self._playing = self._champion = ""

@@ -20,6 +20,7 @@ from solvers.sequence.choice import Choice, Outlook
 from solvers.sequence.family import SOLVE, Family, signature
 from solvers.sequence.strategies import NAMES, Relaxation, Strategy, Task, strategies
 from solvers.sequence.warm_start import WarmStart
+from solvers.stencil import StencilOperator
 from solvers.system import System
 
 _TOO_LONG = 10.0  # times its mean, after which the champion is taken to have failed
@@ -238,6 +239,9 @@ class SequenceSolver:
         kind, before, news = signature(A, b), self._signature, ""
         if kind == before and self._as_given is not None and self._is_the_last(A):
             self._repeats += 1
+            if self._system is None or not isinstance(A, StencilOperator):
+                # What a System remembers, and a grid found in it, is of the numbers that A held then.
+                self._system, self._minus = System.of(A, size=b.shape[0], dtype=b.dtype), None
             return ""
         system = System.of(A, size=b.shape[0], dtype=b.dtype)  # which refuses what is no system
         if kind != before:

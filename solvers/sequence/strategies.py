@@ -272,11 +272,11 @@ class Strategy:
 
     def state_dict(self) -> dict[str, Any]:
         """Arrays and scalars; the preconditioner is made again from A."""
-        return {"generation": self._generation if self._M is not None else -1}
+        return {"generation": self._generation if self._M is not None else -1, "exact": self.exact}
 
     def load_state_dict(self, state: dict[str, Any], system: System | None, family: Family | None, now: int) -> None:
         """Go on from `state_dict`; system, family and generation are those of the last solve."""
-        self._M, self._generation = None, int(state["generation"])
+        self._M, self._generation, self.exact = None, int(state["generation"]), bool(state["exact"])
         if system is not None and family is not None and self._generation == now:
             self._remake(system, family)
 
@@ -502,10 +502,10 @@ class LaggedFactors(Strategy):
 
     def state_dict(self) -> dict[str, Any]:
         lagged = None if self._M is None else self._M.state_dict()
-        return {"generation": self._generation, "lagged": lagged}
+        return {"generation": self._generation, "exact": self.exact, "lagged": lagged}
 
     def load_state_dict(self, state: dict[str, Any], system: System | None, family: Family | None, now: int) -> None:
-        self._generation, self._M = int(state["generation"]), None
+        self._M, self._generation, self.exact = None, int(state["generation"]), bool(state["exact"])
         if state["lagged"] is not None and family is not None:
             self._M = Lagged(self._inner(family), self._cost)
             self._M.load_state_dict(state["lagged"])

@@ -5,7 +5,7 @@ r"""Which strategy for the next system: the champion, and now and then a challen
 - A challenger is tried where a lower bound of its cost is below the champion's mean, with a deadline of 1.25 times that
   mean: whatever is aborted there would not have been better. The champion then finishes from where it was left, and
   both are charged to the challenger.
-- What all tries have cost beyond the champion's mean stays below six of its solves and 4 % of all costs so far.
+- What all tries have cost beyond the champion's mean stays below four of its solves and 3 % of all costs so far.
 - What must be made before it pays, as factors, is made as soon as it would have paid on the systems so far: the rule
   of the ski rental problem, by which the total is at most twice the best (A. Karlin, M. Manasse, L. Rudolph,
   D. Sleator, Competitive snoopy caching, Algorithmica 3 (1988)).
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 _MEMORY = 9  # costs that a mean is taken of
 _OUTLIER = 4.0  # times the median
 _PATIENCE = 1.25  # deadline of a try, over the champion's mean
-_GRANT, _SHARE = 6.0, 0.04  # for tries: solves of the champion, and the part of all costs
+_GRANT, _SHARE = 4.0, 0.03  # for tries: solves of the champion, and the part of all costs
 _UNLIKELY = 4.0  # times the champion's mean: what is expected to cost that has no part in the grant
 _DOUBT = 2.0  # factor by which what is expected may be wrong
 _WAIT, _LONGEST = 8, 1024  # systems
@@ -222,14 +222,19 @@ class Choice:
         self.spent += min(cost, _OUTLIER * usual) if champion else cost
         self.systems += 1
         self._playing = ""
+        if solved and champion and self.champion != champion:
+            self._wait(self._arms[champion], usual)
 
     def _book(self, arm: _Arm, cost: float, solved: bool) -> None:
-        if arm.last < self.systems - 1:  # costs of systems long gone
+        if arm.last < self.systems - _MEMORY:  # costs of systems long gone
             arm.costs, arm.solved = [], []
         arm.book(cost, solved)
 
     def _lost(self, arm: _Arm, usual: float, mean: float = inf) -> None:
         arm.costs, arm.solved, arm.mean = [], [], mean
+        self._wait(arm, usual)
+
+    def _wait(self, arm: _Arm, usual: float) -> None:
         arm.losses += 1
         arm.against = usual
         arm.due = self.systems + min(_WAIT * 2**arm.losses, _LONGEST)

@@ -3,14 +3,16 @@
 Work is counted in numbers read or written, as far as a method has to; what one thread needs for one was measured to be
 0.17 ns (microseconds, n = 2,500 | 10,000 | 40,000, 5-point Darcy; AMD EPYC):
 
-    product, stencil  3.1 |   8.5 |   34    product, CSR         7.7 |   23 |    85
-    iteration of cg   7.7 |    18 |  105    of minres             12 |   28 |   139    of bicgstab, 2 products  20 | 52 | 240
-    of gmres(40)       31 |   163 |  601    of gcrodr(40, 20)     86 |  333 |  1320    of deflated_cg, k = 20  28 | 134 | 602
-    multigrid          23 |    60 |  195    its set-up           168 |  340 |  1015
-    fast Poisson       22 |    68 |  287    its set-up           385 |  534 |   999
-    ILU, SSOR         7.2 |    24 |  105    ILU's set-up         261 |  643 |  2371    SSOR's 169 | 352 | 1128
-    AMG (PyAMG)       227 |   724 | 2718    its set-up          2887 | 9641 | 34526
-    factors (SuperLU)  69 |   284 | 1800    their making        2858 | 16381 | 123636
+    product, stencil            3.1 |   8.5 |   34        multigrid               23 |    60 |    195
+    product, CSR                7.7 |    23 |   85        its set-up             168 |   340 |   1015
+    iteration of cg             7.7 |    18 |  105        fast Poisson            22 |    68 |    287
+    of minres                    12 |    28 |  139        its set-up             385 |   534 |    999
+    of bicgstab, 2 products      20 |    52 |  240        ILU, SSOR              7.2 |    24 |    105
+    of gmres(40)                 31 |   163 |  601        set-up of ILU          261 |   643 |   2371
+    of gcrodr(40, 20)            86 |   333 | 1320        set-up of SSOR         169 |   352 |   1128
+    of deflated_cg, k = 20       28 |   134 |  602        AMG (PyAMG)            227 |   724 |   2718
+    factors (SuperLU)            69 |   284 | 1800        its set-up            2887 |  9641 |  34526
+    their making               2858 | 16381 | 123636
 """
 
 from dataclasses import dataclass
@@ -94,7 +96,7 @@ class Family:
         if stencil is not None:
             bandwidth = n / max(stencil.grid_shape)
         elif storage == "sparse":
-            bandwidth = sqrt(elimination_work(system.matrix) / n)  # type: ignore[arg-type]
+            bandwidth = sqrt(elimination_work(system.matrix) / n)
         diagonal = system.diagonal
         return cls(
             n=n,

@@ -257,7 +257,7 @@ class SequenceSolver:
         return news
 
     def _is_the_last(self, A: Any) -> bool:
-        """Whether A is that of the last system, to be trusted with what was set up for it: residuals are true anyway."""
+        """Whether A is that of the last system, as far as what was set up for it goes: residuals are true anyway."""
         if A is self._as_given:
             return np.array_equal(sample(A), self._sample)
         return same_values(A, self._as_given)
@@ -351,9 +351,7 @@ class SequenceSolver:
             warm.judge(price, result.iterations, drop)
         return result, strategy.work + guess
 
-    def _finish(
-        self, name: str, result: Result, champion: str, task: Task, started: float
-    ) -> tuple[Result, float]:
+    def _finish(self, name: str, result: Result, champion: str, task: Task, started: float) -> tuple[Result, float]:
         """The champion, and in the end what `solve` finds, each from where the one before has left off."""
         family, work = task.family, 0.0
         story = f"{name} was given up ({result.status.name}{': ' + result.reason if result.reason else ''})"

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.sparse.linalg import aslinearoperator
 
-from solvers import Factorisation, ILU, Multigrid, SequenceSolver, Status, gallery
+from solvers import ILU, SSOR, Factorisation, Multigrid, SequenceSolver, Status, cg, gallery
 from solvers.matrix_state import matrix_of_state, matrix_state, same_values
 from solvers.sequence.choice import Choice, Outlook
 from solvers.sequence.family import Family
@@ -57,7 +57,7 @@ def test_every_method_solves_its_sequences(name, method):
 
 @pytest.mark.parametrize("name", list(gallery.sequences))
 def test_auto_costs_little_more_than_the_best_in_hindsight(name):
-    """In work, which is the same on every machine. The six solves that are granted for tries are 6 % of 100."""
+    """In work, which is the same on every machine. The four solves that are granted for tries are 4 % of 100."""
     length = 100
     auto = sum(solve_all(SequenceSolver(rtol=RTOL, cost="work"), systems(name, length))[0])
     sensible = METHODS_OF.get(name, ["multigrid", "fast-poisson", "direct", "lagged", "ssor-cg", "cg"])
@@ -329,8 +329,6 @@ def test_a_learned_factor_beats_gauss_seidel():
     stream = list(systems("heat", 20, step=0.1))
     solver = SequenceSolver("ssor-cg", rtol=RTOL)
     last = [solver.solve(A, b, context) for A, b, context in stream][-1]
-    from solvers import SSOR, cg
-
     A, b, _ = stream[-1]
     assert last.iterations < 0.8 * cg(A, b, rtol=RTOL, M=SSOR(1.0)).iterations
 
@@ -371,16 +369,17 @@ def test_choice_finds_the_best_wherever_it_stands():
     for names in (list(costs), list(costs)[::-1], ["d", "e", "c", "b", "a"]):
         choice = Choice(names)
         total, played = play(choice, lambda name, t: costs[name] * (1 + 0.2 * rng.standard_normal() ** 2), 300)
-        assert played[-20:].count("c") >= 19
-        # what is first costs 30; tries are 6 of its solves and 4 %
-        assert total <= 1.2 * 300 * (1.15 + 0.05) + 6 * 1.25 * costs[names[0]]
+        assert played[-50:].count("c") >= 46  # some tries go on for ever
+        # The mean cost of c is 1.2, the spread of 300 of them 0.28 / sqrt(300) or 1.4 %; tries are 3 % and 4 solves of
+        # what is champion at the time, which at first costs up to 30.
+        assert total <= 1.2 * 300 * 1.07 + (4 + 1.25) * costs[names[0]]
 
 
 def test_tries_stay_within_their_budget():
-    """Challengers that always lose: six solves of the champion and 4 %, and one try beyond at most."""
+    """Challengers that always lose: four solves of the champion and 3 %, and no more."""
     choice = Choice([f"arm {i}" for i in range(12)])
     total, _ = play(choice, lambda name, t: 1.0 if name == "arm 0" else 50.0, 1000)
-    assert total <= 1000 + 6 + 0.04 * total + 2.25
+    assert total <= 1000 + 4 + 0.03 * total + 1e-9
 
 
 def test_bounds_spare_a_try():

@@ -205,7 +205,7 @@ class Choice:
         usual = self._arms[champion].mean if champion else inf
         if name == champion or not champion:
             self._book(arm, cost, solved)
-            if not solved:  # something else has the next turn
+            if not (solved or champion):  # something else has the next turn
                 self._lost(arm, usual)
         else:
             self.excess += max(cost - usual, 0.0)

@@ -192,7 +192,7 @@ class SequenceSolver:
         news = self._meet(A, rhs)
         system = self._system
         assert system is not None
-        if self._family is None and not (system.finite and np.isfinite(rhs).all()):
+        if not (system.finite and np.isfinite(rhs).all()):
             return gmres(system, rhs, rtol=self.rtol, atol=self.atol)  # which names the fault
         if self._family is None or self._suspicious:
             self._look(system, rhs)
@@ -303,7 +303,7 @@ class SequenceSolver:
             limit = min(inf if limit is None else limit, budget)
         result, work = self._run(self._strategies[name], task, limit)
         solved = result.status in _SETTLED
-        unusable = result.iterations == 0 and result.status in _REFUSED
+        unusable = result.iterations == 0 and result.status in _REFUSED and choice.mean(name) == inf
         if not solved:
             result, more = self._finish(name, result, champion, task, started)
             work += more
@@ -312,8 +312,7 @@ class SequenceSolver:
         if name == champion or not self._prices:
             self._prices.append(seconds / max(work, SOLVE))
         self.last_cost = seconds if self._cost == "seconds" else work
-        if result.status is not Status.NONFINITE_INPUT:  # which is nobody's fault
-            choice.update(self.last_cost, solved)
+        choice.update(self.last_cost, solved)
         if unusable:
             choice.give_up(name)
         return result

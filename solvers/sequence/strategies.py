@@ -122,8 +122,6 @@ class Strategy:
     ----------
     work : float
         Of the last solve.
-    iterations_work : float
-        Of one of its iterations.
     exact : bool
         It solves at once, so that a first guess spares nothing.
     """

@@ -269,6 +269,18 @@ def test_nothing_is_raised_where_nothing_converges():
     assert solver.solve(np.eye(3), np.ones(3)).converged
 
 
+def test_a_faulty_matrix_in_between_is_named_and_forgotten():
+    solver = SequenceSolver(rtol=RTOL, cost="work")
+    for step, (A, b, context) in enumerate(systems("darcy-binary-drifting", 9)):
+        A = A.tocsr()
+        if step in (0, 5):
+            faulty = A.copy()
+            faulty.data[17] = np.nan
+            assert solver.solve(faulty, b, context).status is Status.NONFINITE_INPUT
+        assert solver.solve(A, b, context).converged
+    assert solver.method == "multigrid"
+
+
 def test_the_time_limit_is_kept_and_told():
     A, b = gallery.helmholtz(SHAPE, wavenumber=0.7), np.ones(1600)
     result = SequenceSolver("gmres", rtol=1e-14, time_limit=1e-4).solve(A, b)
@@ -423,6 +435,23 @@ def test_one_stall_of_the_clock_changes_nothing():
     choice = Choice(["good", "bad"])
     _, played = play(choice, lambda name, t: 1.0 + 99.0 * (t % 17 == 5) if name == "good" else 2.0, 400)
     assert played.count("bad") <= 12
+
+
+def test_one_failure_is_charged_and_no_more():
+    """A champion that fails once, at ten times its cost, is still better than one that costs three times as much."""
+
+    def run(failures):
+        choice = Choice(["a", "b"])
+        played = []
+        for t in range(60):
+            name, _ = choice.suggest()
+            failed = name == "a" and t in failures
+            choice.update(10.0 if failed else {"a": 1.0, "b": 3.0}[name], solved=not failed)
+            played.append(name)
+        return played
+
+    assert run({30}).count("b") <= 4
+    assert run(range(30, 60))[-20:].count("b") >= 18  # but not one that always fails
 
 
 def test_a_failure_is_not_forgiven():

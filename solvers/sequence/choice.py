@@ -9,7 +9,7 @@ r"""Which strategy for the next system: the champion, and now and then a challen
 - What must be made before it pays, as factors, is made as soon as it would have paid on the systems so far: the rule
   of the ski rental problem, by which the total is at most twice the best (A. Karlin, M. Manasse, L. Rudolph,
   D. Sleator, Competitive snoopy caching, Algorithmica 3 (1988)).
-- After losing k times in a row a challenger waits for 8 2^k systems, or until the champion takes twice as long.
+- After losing k times in a row a challenger waits for 8 2^k systems, or until the champion takes three times as long.
 
 This is a bandit without chance: costs of the arms differ by factors and vary by per cents, one honest look tells them
 apart, and what is dear is to finish a bad one, which no bandit with full feedback can avoid.
@@ -26,9 +26,10 @@ _OUTLIER = 4.0  # times the median
 _PATIENCE = 1.25  # deadline of a try, over the champion's mean
 _GRANT, _SHARE = 4.0, 0.03  # for tries: solves of the champion, and the part of all costs
 _UNLIKELY = 4.0  # times the champion's mean: what is expected to cost that has no part in the grant
+_SURE = 2  # costs of the champion before others are compared with it
 _DOUBT = 2.0  # factor by which what is expected may be wrong
 _WAIT, _LONGEST = 8, 1024  # systems
-_HARDER = 2.0  # times what it was is the champion's mean when those who lost need not wait
+_HARDER = 3.0  # times what it was is the champion's mean when those who lost need not wait
 
 
 @dataclass
@@ -47,7 +48,8 @@ class _Arm:
         self.costs, self.solved = [*self.costs, cost][-_MEMORY:], [*self.solved, solved][-_MEMORY:]
         ceiling = _OUTLIER * sorted(self.costs)[(len(self.costs) - 1) // 2]
         kept = [min(c, ceiling) if s else c for c, s in zip(self.costs, self.solved, strict=True)]
-        self.mean = sum(kept) / len(kept)
+        # Of the first two the smaller: what is used for the first time is loaded, and takes long.
+        self.mean = sum(kept) / len(kept) if len(kept) > 2 else min(kept)
 
 
 class Outlook(NamedTuple):
@@ -98,7 +100,7 @@ class Choice:
     ...     name, budget = choice.suggest()
     ...     choice.update({"slow": 3.0, "quick": 1.0}[name])
     >>> name, choice.spent
-    ('quick', 12.0)
+    ('quick', 14.0)
     """
 
     def __init__(self, names: Sequence[str], plays: Callable[[str], int] = lambda name: 1) -> None:
@@ -159,7 +161,7 @@ class Choice:
         """The most hopeful of those that are due and can be paid for, and what must be made for it."""
         mean = self._arms[champion].mean
         free = _GRANT * mean + _SHARE * self.spent - self.excess - _PATIENCE * mean
-        if free < 0.0:
+        if free < 0.0 or len(self._arms[champion].costs) < _SURE:
             return "", 0.0
         best, hope, made = "", inf, 0.0
         waiting = inf

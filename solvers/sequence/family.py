@@ -16,7 +16,7 @@ Work is counted in numbers read or written, as far as a method has to; what one 
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from math import sqrt
 from typing import Any
@@ -169,6 +169,7 @@ def _seems_definite(system: System, explicit: bool) -> bool:
     return result.status is not Status.INDEFINITE_OPERATOR
 
 
+@cache
 def pyamg_is_there() -> bool:
     """Whether algebraic multigrid can be had."""
     return find_spec("pyamg") is not None

@@ -289,6 +289,7 @@ class SequenceSolver:
 
     def _compete(self, task: Task, started: float) -> Result:
         """With the strategy that is chosen, then with others if it fails."""
+        began = perf_counter()
         choice = self._choice
         assert choice is not None
         price = 1.0 if self._cost == "work" else self._price
@@ -308,11 +309,11 @@ class SequenceSolver:
             result, more = self._finish(name, result, champion, task, started)
             work += more
             self._suspicious = name == champion
-        seconds = perf_counter() - started
+        seconds = perf_counter() - began
         if name == champion or not self._prices:
             self._prices.append(seconds / max(work, SOLVE))
-        self.last_cost = seconds if self._cost == "seconds" else work
-        choice.update(self.last_cost, solved)
+        choice.update(seconds if self._cost == "seconds" else work, solved)
+        self.last_cost = perf_counter() - started if self._cost == "seconds" else work
         if unusable:
             choice.give_up(name)
         return result

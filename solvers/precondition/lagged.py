@@ -12,7 +12,7 @@ more than fresh ones would, they are worth keeping. Whether they still are is se
 The second rule is that of the ski rental problem (A. Karlin, M. Manasse, L. Rudolph, D. Sleator, Competitive snoopy
 caching, Algorithmica 3 (1988)): rent until the rents add up to the price, then buy.
 
-Storage and work of one application: those of the inner preconditioner.
+Storage and work of one application: those of the inner preconditioner, and the entries of its matrix, to save them.
 """
 
 from copy import copy

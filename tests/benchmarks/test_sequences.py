@@ -1,4 +1,4 @@
-"""The benchmark of sequences: what is capped is charged and told, cells are not measured twice, faults are as described."""
+"""The benchmark of sequences: what is capped is charged and told, no cell is measured twice, faults are as said."""
 
 import importlib
 import json

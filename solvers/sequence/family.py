@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.util import find_spec
 from math import sqrt
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -173,10 +172,3 @@ def _seems_definite(system: System, explicit: bool) -> bool:
 def pyamg_is_there() -> bool:
     """Whether algebraic multigrid can be had."""
     return find_spec("pyamg") is not None
-
-
-def signature(A: Any, b: np.ndarray) -> tuple[str, int, str, int]:
-    """What must be alike in all systems of a family: kind, size, type of the numbers, columns."""
-    own = getattr(A, "dtype", None)
-    dtype = np.result_type(np.float64 if own is None else own, b.dtype)
-    return type(A).__name__, b.shape[0], dtype.char, 1 if b.ndim == 1 else b.shape[1]

@@ -13,15 +13,15 @@ import numpy as np
 from solvers.api import joined, solve
 from solvers.krylov.controls import Controls, right_hand_side
 from solvers.krylov.gmres import gmres
-from solvers.matrix_state import matrix_of_state, matrix_state, same_values, sample
 from solvers.registry import near_names
 from solvers.result import Result, Status
+from solvers.sequence.adaptive import Relaxation
 from solvers.sequence.choice import Choice, Outlook
-from solvers.sequence.family import SOLVE, Family, signature
-from solvers.sequence.strategies import NAMES, Relaxation, Strategy, Task, strategies
+from solvers.sequence.family import SOLVE, Family
+from solvers.sequence.strategies import NAMES, strategies
+from solvers.sequence.strategy import Strategy, Task
+from solvers.sequence.stream import Stream
 from solvers.sequence.warm_start import WarmStart
-from solvers.stencil import StencilOperator
-from solvers.system import System
 
 _TOO_LONG = 10.0  # times its mean, after which the champion is taken to have failed
 # After these another strategy would find the same.
@@ -137,20 +137,14 @@ class SequenceSolver:
         self.systems = 0
         self.last_cost = 0.0
         self._context_size: int | None = None
+        self._stream = Stream()
         self._start(available)
 
     def _start(self, available: dict[str, Strategy] | None = None) -> None:
         """Nothing is known."""
         self._strategies = available or strategies(self._M, self._cost, self._seed)
-        self._signature: tuple[str, int, str, int] | None = None
         self._family: Family | None = None
         self._choice: Choice | None = None
-        self._system: System | None = None
-        self._as_given: Any = None
-        self._sample = np.empty(0)
-        self._minus: System | None = None
-        self._generation = 0
-        self._repeats = 0  # systems with this A
         self._suspicious = False  # of the facts of the family, since a champion has failed
         self._prices: deque[float] = deque(maxlen=9)  # seconds for a unit of work, of the last solves
         if self._warm is not None:
@@ -189,21 +183,24 @@ class SequenceSolver:
         started = perf_counter()
         rhs = right_hand_side(b)
         place = self._checked_context(context)
-        news = self._meet(A, rhs)
-        system = self._system
-        assert system is not None
+        news = self._stream.meet(A, rhs)
+        if news:
+            self._start()
+        system = self._stream.system
+        if self._warm is not None and self._stream.repeats == 1:
+            self._warm.another_matrix()
         if not (system.finite and np.isfinite(rhs).all()):
             return gmres(system, rhs, rtol=self.rtol, atol=self.atol)  # which names the fault
         if self._family is None or self._suspicious:
-            self._look(system, rhs)
+            self._look(1 if rhs.ndim == 1 else rhs.shape[1])
         family = self._family
         assert family is not None
         if family.negative:
-            system, rhs = self._negated(system), -rhs
+            system, rhs = self._stream.negated, -rhs
         relaxation = self._strategies.get("ssor-cg")
         if isinstance(relaxation, Relaxation):
             relaxation.context = place
-        task = Task(system, rhs, family, self._generation, self.rtol, self.atol)
+        task = Task(system, rhs, family, self._stream.generation, self.rtol, self.atol)
         before = system.products
         result = self._alone(task, started) if self._single else self._compete(task, started)
         if self._warm is not None and result.converged:
@@ -234,42 +231,9 @@ class SequenceSolver:
         self._context_size = size
         return float(values.reshape(-1)[0]) if size == 1 else None
 
-    def _meet(self, A: Any, b: np.ndarray) -> str:
-        """Make A the present system; says so if all has to begin anew."""
-        kind, before, news = signature(A, b), self._signature, ""
-        if kind == before and self._as_given is not None and self._is_the_last(A):
-            self._repeats += 1
-            if self._system is None or not isinstance(A, StencilOperator):
-                # What a System remembers, and a grid found in it, is of the numbers that A held then.
-                self._system, self._minus = System.of(A, size=b.shape[0], dtype=b.dtype), None
-            return ""
-        system = System.of(A, size=b.shape[0], dtype=b.dtype)  # which refuses what is no system
-        if kind != before:
-            if before is not None:
-                news = f"this is {_in_words(kind)}, the last one was {_in_words(before)}: all is learned anew"
-                self._start()
-            self._signature = kind
-        self._system, self._minus = system, None
-        self._as_given, self._sample = A, sample(A)
-        self._generation, self._repeats = self._generation + 1, 1
-        if self._warm is not None:
-            self._warm.another_matrix()
-        return news
-
-    def _is_the_last(self, A: Any) -> bool:
-        """Whether A is that of the last system, as far as what was set up for it goes: residuals are true anyway."""
-        if A is self._as_given:
-            return np.array_equal(sample(A), self._sample)
-        return same_values(A, self._as_given)
-
-    def _negated(self, system: System) -> System:
-        if self._minus is None:
-            self._minus = system.negated()
-        return self._minus
-
-    def _look(self, system: System, b: np.ndarray) -> None:
+    def _look(self, columns: int) -> None:
         """Facts of the family, and the strategies that fit it, those first that are expected to be quickest."""
-        family = Family.of(system, 1 if b.ndim == 1 else b.shape[1])
+        family = Family.of(self._stream.system, columns)
         self._suspicious = False
         if family == self._family:
             return
@@ -321,7 +285,7 @@ class SequenceSolver:
     def _outlook(self, name: str, price: float) -> Outlook:
         """In units of cost."""
         assert self._family is not None
-        expected = self._strategies[name].outlook(self._family, self._generation, self._repeats)
+        expected = self._strategies[name].outlook(self._family, self._stream.generation, self._stream.repeats)
         return Outlook(price * expected.least, price * expected.usual, price * expected.made, expected.serves)
 
     @property
@@ -399,15 +363,12 @@ class SequenceSolver:
             "settings": self._settings(),
             "systems": self.systems,
             "context_size": self._context_size,
-            "signature": None if self._signature is None else list(self._signature),
+            "stream": self._stream.state_dict(),
             "family": None if self._family is None else asdict(self._family),
             "suspicious": self._suspicious,
             "choice": None if self._choice is None else self._choice.state_dict(),
             "strategies": {name: strategy.state_dict() for name, strategy in self._strategies.items()},
             "warm_start": None if self._warm is None else self._warm.state_dict(),
-            "matrix": None if self._as_given is None else matrix_state(self._as_given),
-            "generation": self._generation,
-            "repeats": self._repeats,
             "prices": list(self._prices),
         }
 
@@ -430,9 +391,7 @@ class SequenceSolver:
         self._start()
         self.systems = int(state["systems"])
         self._context_size = state["context_size"]
-        if state["signature"] is not None:
-            self._signature = tuple(state["signature"])
-        self._generation, self._repeats = int(state["generation"]), int(state["repeats"])
+        self._stream.load_state_dict(state["stream"])
         self._suspicious = bool(state["suspicious"])
         self._prices.extend(state["prices"])
         self._family = None if state["family"] is None else Family(**state["family"])
@@ -442,14 +401,11 @@ class SequenceSolver:
         if self._warm is not None:
             self._warm.load_state_dict(state["warm_start"])
         system = None
-        if state["matrix"] is not None and self._signature is not None:
-            self._as_given = matrix_of_state(state["matrix"])
-            self._sample = sample(self._as_given)
-            self._system = system = System.of(self._as_given, dtype=np.dtype(self._signature[2]))
-            if self._family is not None and self._family.negative:
-                system = self._negated(system)
+        if self._stream.known:
+            negative = self._family is not None and self._family.negative
+            system = self._stream.negated if negative else self._stream.system
         for name, strategy in self._strategies.items():
-            strategy.load_state_dict(state["strategies"][name], system, self._family, self._generation)
+            strategy.load_state_dict(state["strategies"][name], system, self._family, self._stream.generation)
 
     def __str__(self) -> str:
         lines = [f"SequenceSolver, {self.systems} systems so far, cost in {self._cost}"]
@@ -458,9 +414,3 @@ class SequenceSolver:
                 mean = self._choice.mean(name)
                 lines.append(f"  {name:13s} {'not known' if mean == inf else f'{mean:.3g} a system of late'}")
         return "\n".join(lines)
-
-
-def _in_words(kind: tuple[str, int, str, int]) -> str:
-    name, n, dtype, columns = kind
-    several = f" with {columns} right-hand sides" if columns > 1 else ""
-    return f"a {name} of {n} unknowns, {np.dtype(dtype)}{several}"

@@ -8,7 +8,7 @@
 Each cell (sequence, seed, tolerance) is a file in results/sequences/; a command goes on where the last one stopped, and
 begins no cell after its minutes. Both wall and CPU time are recorded, and the latter compared: on a shared machine
 stalls of a few milliseconds, longer than many a solve, do not count in it. SequenceSolver itself goes by the clock on
-the wall. Peers take turns of 10 systems, so that what disturbs the machine disturbs all alike.
+the wall. Peers take turns of 20 systems, so that what disturbs the machine disturbs all alike.
 
 A solve may take a second. One that has not met the tolerance then is *capped*: it counts as the second and what `solve`
 takes to finish it, and its true cost is higher: such totals are lower bounds. A peer with four capped solves is stopped
@@ -52,7 +52,7 @@ from solvers.ordering import order
 FOLDER = RESULTS / "sequences"
 CAP = 1.0  # seconds
 MOST_CAPPED = 4
-TURN = 10  # systems
+TURN = 20  # systems
 SHAPE = (100, 100)
 
 Systems = Callable[[], Iterator[tuple[Any, np.ndarray, np.ndarray]]]
@@ -117,11 +117,13 @@ class Peer:
 
 
 def measure(peers: dict[str, Peer], length: int, rtol: float) -> dict[str, Any]:
-    """All peers in turns."""
+    """All peers in turns, there and back again, since the caches are warm for who follows a similar one."""
+    row = list(peers.values())
     with threadpool_limits(1):
         for start in range(0, length, TURN):
-            for peer in peers.values():
+            for peer in row:
                 peer.go_on(min(TURN, length - start), rtol)
+            row.reverse()
     return {name: peer.summary(length) for name, peer in peers.items()}
 
 

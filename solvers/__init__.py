@@ -39,6 +39,7 @@ from solvers.precondition import (
     preconditioners,
 )
 from solvers.result import ConvergenceError, Result, Status
+from solvers.sequence import SequenceSolver
 from solvers.stationary.chebyshev import chebyshev
 from solvers.stationary.gauss_seidel import gauss_seidel
 from solvers.stationary.jacobi import jacobi
@@ -60,6 +61,7 @@ __all__ = [
     "Preconditioner",
     "RecycleSpace",
     "Result",
+    "SequenceSolver",
     "Status",
     "StencilOperator",
     "bicgstab",

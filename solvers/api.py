@@ -247,7 +247,7 @@ def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, nu
         current = _run(attempt, system, b, guess, controls, null_space, last=position == len(attempts) - 1)
         setup_seconds += attempt.setup_seconds
         reasons.append(f"{attempt.name}: {attempt.why}" + (f" [{current.reason}]" if current.reason else ""))
-        result = current if result is None else _joined(result, current)
+        result = current if result is None else joined(result, current)
         if result.status not in _WORTH_ANOTHER or perf_counter() > controls.deadline:
             break
         if result.status is Status.MAX_ITERATIONS and controls.maxiter is not None:
@@ -263,7 +263,7 @@ def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, nu
     )
 
 
-def _joined(first: Result, second: Result) -> Result:
+def joined(first: Result, second: Result) -> Result:
     """The second attempt, which began where the first one ended, with the work of both."""
     return replace(
         second,

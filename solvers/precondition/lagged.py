@@ -12,7 +12,7 @@ more than fresh ones would, they are worth keeping. Whether they still are is se
 The second rule is that of the ski rental problem (A. Karlin, M. Manasse, L. Rudolph, D. Sleator, Competitive snoopy
 caching, Algorithmica 3 (1988)): rent until the rents add up to the price, then buy.
 
-Storage and work of one application: those of the inner preconditioner.
+Storage and work of one application: those of the inner preconditioner, and the entries of its matrix, to save them.
 """
 
 from copy import copy
@@ -21,11 +21,16 @@ from typing import Any, Self
 
 import numpy as np
 
+from solvers.matrix_state import matrix_of_state, matrix_state
 from solvers.precondition.protocol import preconditioners
 from solvers.system import System
 
 _LONGEST_PAUSE = 63
 _USUAL_PRICE = 20.0  # of a set-up in applications, where the inner preconditioner does not say
+_SAVED = (
+    *("refreshes", "age", "fresh", "_applies", "_fresh_applies", "_seconds", "_began", "_last"),
+    *("_pause", "_next_pause", "_matrix"),
+)
 
 
 @preconditioners.register("lagged")
@@ -84,6 +89,7 @@ class Lagged:
         self.fresh = False
         self._seconds = self._began = self._last = 0.0
         self._pause = self._next_pause = 0  # matrices for which nothing is kept
+        self._matrix: dict[str, Any] | None = None  # that the inner preconditioner was set up for
 
     def setup(self, A: Any) -> Self:
         """Say what the next matrix is: keep what there is, or set up anew.
@@ -144,12 +150,22 @@ class Lagged:
         started = perf_counter()
         inner = copy(self._template).setup(system)
         self._seconds = perf_counter() - started
+        self._keep(inner, system)
+        self.refreshes += 1
+        self.fresh = True
+
+    def _keep(self, inner: Any, system: System) -> None:
         self._inner = inner
+        self._matrix = matrix_state(system.original)
         self.shape, self.dtype = system.shape, system.dtype
         self.symmetric, self.positive = inner.symmetric, inner.positive
-        self.refreshes += 1
         self.age = self._applies = 0
-        self.fresh = True
+
+    def adopt(self, inner: Any, A: Any, seconds: float) -> None:
+        """Go on with a preconditioner that somebody else has set up for A, in so many seconds."""
+        self._seconds = seconds
+        self._keep(inner, System.of(A))
+        self.fresh = False
 
     def matvec(self, r: np.ndarray) -> np.ndarray:
         """What the inner preconditioner makes of r."""
@@ -159,6 +175,26 @@ class Lagged:
                 self._began = self._last
         self._applies += 1
         return np.asarray(self._inner.matvec(r))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Arrays and scalars, the entries of the matrix of the last set-up among them."""
+        return {name: getattr(self, name) for name in _SAVED}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned; sets the inner preconditioner up again.
+
+        Raises
+        ------
+        ValueError
+            If the state is not one of this class.
+        """
+        if set(state) != set(_SAVED):
+            raise ValueError(f"state: is not one of Lagged, which has {', '.join(_SAVED)}")
+        if state["_matrix"] is not None:
+            system = System.of(matrix_of_state(state["_matrix"]))
+            self._keep(copy(self._template).setup(system), system)
+        for name in _SAVED:
+            setattr(self, name, state[name])
 
     def __str__(self) -> str:
         if self._inner is None:

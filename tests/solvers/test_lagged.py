@@ -1,5 +1,7 @@
 """Lagged preconditioners: what is kept, when it is renewed, and that the answer never depends on it."""
 
+import copy
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -137,3 +139,30 @@ def test_bad_arguments_are_named():
         Lagged(np.eye(3))
     with pytest.raises((KeyError, ValueError), match="direkt"):
         Lagged("direkt")
+
+
+@pytest.mark.parametrize("inner", ["direct", "multigrid"])
+@pytest.mark.parametrize("stop", [1, 7, 20])
+def test_a_saved_state_goes_on_as_if_nothing_had_happened(inner, stop):
+    matrices = list(drifting(30, 0.06))
+    whole, first, second = Lagged(inner), Lagged(inner), Lagged(inner)
+    counts = solves(whole, matrices)
+    solves(first, matrices[:stop])
+    state = copy.deepcopy(first.state_dict())
+    solves(first, matrices[stop : stop + 3])  # which must not reach into the state
+    second.load_state_dict(state)
+    assert solves(second, matrices[stop:]) == counts[stop:]
+    assert second.refreshes == whole.refreshes
+    with pytest.raises(ValueError, match="state: is not one of Lagged"):
+        second.load_state_dict({})
+
+
+def test_factors_of_somebody_else_are_taken_over():
+    first, second = drifting(2, 0.002)
+    factors = Factorisation().setup(first)
+    M = Lagged("direct")
+    M.adopt(factors, first, factors.seconds)
+    (count,) = solves(M, [second])
+    assert M.refreshes == 0
+    assert M.age == 1
+    assert 1 < count < 10  # near, and not the same

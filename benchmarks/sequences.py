@@ -4,6 +4,7 @@
     python -m benchmarks.sequences table --minutes 10        # the honest table, 100 systems for each cell
     python -m benchmarks.sequences published --minutes 10    # the mis-assembled matrices of published speed-ups
     python -m benchmarks.sequences show                      # the tables of what is there
+    python -m benchmarks.sequences document                  # picture and short table of docs/sequences.md
 
 Each cell (sequence, seed, tolerance) is a file in results/sequences/; a command goes on where the last one stopped, and
 begins no cell after its minutes. Both wall and CPU time are recorded, and the latter compared: on a shared machine
@@ -26,6 +27,7 @@ from time import perf_counter, process_time, strftime
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
 from benchmarks.harness import RESULTS, machine
@@ -343,6 +345,45 @@ def show(folder: Path = FOLDER) -> str:
     return "\n".join(lines)
 
 
+def summary(folder: Path = FOLDER) -> str:
+    """Markdown of the acceptance runs: the best single strategy, auto, and GMRES(40) with ILU(0), CPU seconds."""
+    lines = ["| sequence | best single strategy | auto | over the best | GMRES(40), ILU |", "|---|---|---|---:|---:|"]
+    for report in _acceptance(folder):
+        cpu = {name: peer["cpu"] for name, peer in report["peers"].items() if peer}
+        best = min((name for name in cpu if name != "auto"), key=cpu.__getitem__)
+        capped = ">= " if report["peers"]["gmres"]["capped"] else ""
+        lines.append(
+            f"| {report['sequence']} | {best} {cpu[best]:.3g} | {report['peers']['auto']['method']} {cpu['auto']:.3g} | "
+            f"{cpu['auto'] / cpu[best]:.2f} | {capped}{cpu['gmres']:.3g} |"
+        )
+    return "\n".join(lines)
+
+
+def _acceptance(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("acceptance-*.json"))]
+
+
+def picture(folder: Path = FOLDER) -> Figure:
+    """CPU seconds of every strategy on every sequence of the acceptance runs."""
+    reports = _acceptance(folder)
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for row, report in enumerate(reports):
+        for name, peer in report["peers"].items():
+            if peer and name != "auto":
+                axes.plot(peer["cpu"], row, "o", color="0.6", markerfacecolor="none" if peer["capped"] else "0.6")
+        for name, marker, colour, label in (
+            ("gmres", "s", "tab:blue", "GMRES(40), ILU"),
+            ("auto", "D", "tab:red", "auto"),
+        ):
+            axes.plot(report["peers"][name]["cpu"], row, marker, color=colour, label=None if row else label)
+    axes.set(xscale="log", xlabel="CPU seconds for 300 systems; hollow: a lower bound, some solves were capped")
+    axes.set_yticks(range(len(reports)), [report["sequence"] for report in reports])
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend()
+    return figure
+
+
 def _rows(key: tuple[str, str, float], reports: list[dict[str, Any]]) -> list[str]:
     _, sequence, rtol = key
     peers = [name for name, peer in reports[0]["peers"].items() if peer is not None]
@@ -379,10 +420,14 @@ def _rows(key: tuple[str, str, float], reports: list[dict[str, Any]]) -> list[st
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="sequences of similar systems")
-    parser.add_argument("part", choices=("acceptance", "table", "published", "show"))
+    parser.add_argument("part", choices=("acceptance", "table", "published", "show", "document"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--minutes", type=float, default=50.0)
     arguments = parser.parse_args()
-    if arguments.part != "show":
-        run(arguments.part, arguments.seeds, arguments.minutes)
-    print(show())
+    if arguments.part == "document":
+        picture().savefig(RESULTS.parents[1] / "docs" / "images" / "sequences.png", dpi=110)
+        print(summary())
+    else:
+        if arguments.part != "show":
+            run(arguments.part, arguments.seeds, arguments.minutes)
+        print(show())

@@ -29,3 +29,7 @@ def test_which_solver(benchmarks):
 def test_learned_omega(benchmarks, name):
     rows = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"]
     assert benchmarks("tuning").table(rows) in (ROOT / "docs" / "learned-omega.md").read_text()
+
+
+def test_sequences(benchmarks):
+    assert benchmarks("sequences").summary() in (ROOT / "docs" / "sequences.md").read_text()

@@ -372,11 +372,8 @@ def picture(folder: Path = FOLDER) -> Figure:
         for name, peer in report["peers"].items():
             if peer and name != "auto":
                 axes.plot(peer["cpu"], row, "o", color="0.6", markerfacecolor="none" if peer["capped"] else "0.6")
-        for name, marker, colour, label in (
-            ("gmres", "s", "tab:blue", "GMRES(40), ILU"),
-            ("auto", "D", "tab:red", "auto"),
-        ):
-            axes.plot(report["peers"][name]["cpu"], row, marker, color=colour, label=None if row else label)
+        for name, label, style in (("gmres", "GMRES(40), ILU", "sb"), ("auto", "auto", "Dr")):
+            axes.plot(report["peers"][name]["cpu"], row, style, label=None if row else label)
     axes.set(xscale="log", xlabel="CPU seconds for 300 systems; hollow: a lower bound, some solves were capped")
     axes.set_yticks(range(len(reports)), [report["sequence"] for report in reports])
     axes.grid(axis="x", alpha=0.3)

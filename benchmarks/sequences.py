@@ -352,9 +352,10 @@ def summary(folder: Path = FOLDER) -> str:
         cpu = {name: peer["cpu"] for name, peer in report["peers"].items() if peer}
         best = min((name for name in cpu if name != "auto"), key=cpu.__getitem__)
         capped = ">= " if report["peers"]["gmres"]["capped"] else ""
+        chosen = f"{report['peers']['auto']['method']} {cpu['auto']:.3g}"
         lines.append(
-            f"| {report['sequence']} | {best} {cpu[best]:.3g} | {report['peers']['auto']['method']} {cpu['auto']:.3g} | "
-            f"{cpu['auto'] / cpu[best]:.2f} | {capped}{cpu['gmres']:.3g} |"
+            f"| {report['sequence']} | {best} {cpu[best]:.3g} | {chosen} | {cpu['auto'] / cpu[best]:.2f} | "
+            f"{capped}{cpu['gmres']:.3g} |"
         )
     return "\n".join(lines)
 

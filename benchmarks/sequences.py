@@ -354,10 +354,14 @@ def summary(folder: Path = FOLDER) -> str:
         capped = ">= " if report["peers"]["gmres"]["capped"] else ""
         chosen = f"{report['peers']['auto']['method']} {cpu['auto']:.3g}"
         lines.append(
-            f"| {report['sequence']} | {best} {cpu[best]:.3g} | {chosen} | {cpu['auto'] / cpu[best]:.2f} | "
+            f"| {_named(report)} | {best} {cpu[best]:.3g} | {chosen} | {cpu['auto'] / cpu[best]:.2f} | "
             f"{capped}{cpu['gmres']:.3g} |"
         )
     return "\n".join(lines)
+
+
+def _named(report: dict[str, Any]) -> str:
+    return f"{report['sequence']}, seed {report['seed']}"
 
 
 def _acceptance(folder: Path) -> list[dict[str, Any]]:
@@ -376,7 +380,7 @@ def picture(folder: Path = FOLDER) -> Figure:
         for name, label, style in (("gmres", "GMRES(40), ILU", "sb"), ("auto", "auto", "Dr")):
             axes.plot(report["peers"][name]["cpu"], row, style, label=None if row else label)
     axes.set(xscale="log", xlabel="CPU seconds for 300 systems; hollow: a lower bound, some solves were capped")
-    axes.set_yticks(range(len(reports)), [report["sequence"] for report in reports])
+    axes.set_yticks(range(len(reports)), [_named(report) for report in reports])
     axes.grid(axis="x", alpha=0.3)
     axes.legend()
     return figure

@@ -35,8 +35,8 @@ from solvers.precondition.multigrid.layout import Offset, forward, neighbours
 from solvers.precondition.multigrid.schedule import Plan
 from solvers.rows import LANES, add_products
 
-# Row sums below this, relative to the diagonal, are rounding of a sum that is zero.
-_NO_ROW_SUM = 1e-13
+# Row sums below this many eps, relative to the diagonal, are rounding of a sum that is zero: 1e-13 in double precision.
+_NO_ROW_SUM = 450.0
 # Pivots below this, relative to the diagonal, mean a line that is singular: rounding leaves 1e-15 or so.
 _NO_PIVOT = 1e-10
 
@@ -120,6 +120,7 @@ def interpolate(  # type: ignore[no-untyped-def]
     ``workspace``: position in the arena of rows of `length` numbers.
     """
     total, divisor, parts = workspace + length, workspace + 2 * length, workspace + 3 * length
+    rounding = _NO_ROW_SUM * np.finfo(arena.dtype).eps
     for k in range(length):
         arena[workspace + k] = 1
     for kind in range(classes.shape[0]):
@@ -146,11 +147,11 @@ def interpolate(  # type: ignore[no-untyped-def]
                 for k in range(_U(count)):
                     arena[t + k] += arena[p + k]
             for k in range(_U(count)):
-                some |= abs(arena[t + k]) > _NO_ROW_SUM * arena[a + k]
+                some |= abs(arena[t + k]) > rounding * arena[a + k]
             if some:
                 for k in range(count):
                     row_sum = arena[total + k]
-                    if abs(row_sum) > _NO_ROW_SUM * arena[base + diagonal + k]:
+                    if abs(row_sum) > rounding * arena[base + diagonal + k]:
                         _lump_near_boundary(
                             arena, base + k, row_sum, own_lumps, sums, lump_sides, own_sides, side_terms,
                             parts + k, length,
@@ -159,7 +160,7 @@ def interpolate(  # type: ignore[no-untyped-def]
             # points that do not exist, weights are zero.
             p = _U(parts)
             for k in range(_U(count)):
-                safe = arena[p + k] if arena[p + k] > _NO_ROW_SUM * arena[a + k] else arena[a + k]
+                safe = arena[p + k] if arena[p + k] > rounding * arena[a + k] else arena[a + k]
                 arena[s + k] = -safe if safe != 0 else np.inf
             for w in range(classes[kind, 4], classes[kind, 5]):
                 straight = parts + corners[w, 3] * length if corners[w, 3] >= 0 else -1

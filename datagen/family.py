@@ -160,9 +160,13 @@ class Family(ABC):
         """The times of the stored frames; a steady solution has one."""
         return np.zeros(1)
 
+    def varies_in_time(self, field: Field) -> bool:
+        """Whether a field is stored with a frame a time: the outputs of evolutions are."""
+        return self.evolves and field.role == "output"
+
     def stored_shape(self, field: Field) -> tuple[int, ...]:
-        """Shape of one sample of a field in a data file."""
-        return self.mesh.shape
+        """Shape of one sample of a field in a data file: ``grid``, or ``(frames, *grid)``."""
+        return (len(self.times), *self.mesh.shape) if self.varies_in_time(field) else self.mesh.shape
 
     def role(self, role: str) -> tuple[Field, ...]:
         """The declared fields of one role, in order."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.family import Family, Field, Sample
+from datagen.family import Family, Sample
 
 Array = NDArray[Any]
 
@@ -63,10 +63,6 @@ class EvolvingFamily(Family):
     def times(self) -> NDArray[np.float64]:
         """The times of the stored frames, evenly spaced, shape ``(frames,)``."""
         return np.linspace(0.0, self.final_time, self.frames)
-
-    def stored_shape(self, field: Field) -> tuple[int, ...]:
-        """Shape of one sample of a field in a data file: outputs have a frame a time."""
-        return (self.frames, *self.mesh.shape) if field.role == "output" else self.mesh.shape
 
     @abstractmethod
     def initial(self, sample: Sample) -> Array:

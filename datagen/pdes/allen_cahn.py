@@ -102,8 +102,11 @@ class AllenCahn(SpectralFamily):
         return lambda v: -self.rate * fourier.coefficients(fourier.values(v) ** 3)
 
     def bounds(self, sample: Sample) -> dict[str, tuple[float, float]]:
-        """The largest initial ``|u|`` or 1, whichever is more, and one per cent that is left to the scheme."""
-        most = 1.01 * max(1.0, *map(abs, self._range(self.initial(sample), oversampling=2)))
+        """The largest initial ``|u|`` or 1, whichever is more, and five per cent that are left to the scheme.
+
+        On 16^2 points interfaces overshoot by 3 %, on 32^2 by less than 1 %.
+        """
+        most = 1.05 * max(1.0, *map(abs, self._range(self.initial(sample), oversampling=2)))
         return {"u": (-most, most)}
 
     def longest_step(self, state: Array) -> float:

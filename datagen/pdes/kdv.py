@@ -73,6 +73,7 @@ class KdV(SpectralFamily):
     final_time: float = 5.0
     frames: int = 21
 
+    accuracy: ClassVar[float] = 1e-4
     title: ClassVar[str] = "Korteweg-de Vries, u_t + c u u_x + d u_xxx = 0, periodic"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("initial_u", "input", "dimensionless", "u at time 0"),

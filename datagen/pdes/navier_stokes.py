@@ -100,6 +100,7 @@ class NavierStokes(SpectralFamily):
     final_time: float = 50.0
     frames: int = 51
 
+    accuracy: ClassVar[float] = 1e-4
     title: ClassVar[str] = "Navier-Stokes, w_t + u . grad w = nu lap w - drag w + f, periodic, two dimensions"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("initial_vorticity", "input", "dimensionless", "vorticity at time 0"),

@@ -36,16 +36,15 @@ class Periodic:
 
     def __init__(self, mesh: Grid, factors: int = 2) -> None:
         self.shape, self.axes = mesh.shape, tuple(range(-mesh.dimension, 0))
-        modes = [np.fft.fftfreq(n, 1 / n) for n in mesh.shape[:-1]] + [
-            np.fft.rfftfreq(mesh.shape[-1], 1 / mesh.shape[-1])
-        ]
+        *others, last = mesh.shape
+        modes = [*(np.fft.fftfreq(n, 1 / n) for n in others), np.fft.rfftfreq(last, 1 / last)]
         index = np.meshgrid(*modes, indexing="ij")
         self.kept = np.all([abs(k) < n / 2 for k, n in zip(index, mesh.shape, strict=True)], axis=0)
         self.ik = [2j * np.pi / length * k for k, length in zip(index, mesh.lengths, strict=True)]
         self.laplacian = np.sum([d**2 for d in self.ik], axis=0).real
         # A product of p factors of |k| < n/2 reaches p n/2; what it folds back must stay above n/2.
         self.fine = tuple(-(-(factors + 1) * n // 2) for n in mesh.shape)
-        self.places = (..., *np.ix_(*(k.astype(int) % m for k, m in zip(modes, self.fine, strict=True))))
+        self.places: Any = (..., *np.ix_(*(k.astype(int) % m for k, m in zip(modes, self.fine, strict=True))))
 
     def hat(self, values: Array) -> Array:
         """Transform of values on the grid."""
@@ -185,7 +184,7 @@ EVOLUTIONS: dict[type[Family], Callable[[Any, Sample], RightHandSide]] = {
 
 
 def independent_right_hand_side(family: EvolvingFamily, sample: Sample) -> RightHandSide | None:
-    """The right-hand side of a sample's evolution, written without `datagen.evolve`; None for families not known here."""
+    """The right-hand side of a sample's evolution, without `datagen.evolve`; None for families not known here."""
     scheme = EVOLUTIONS.get(type(family))
     return None if scheme is None else scheme(family, sample)
 

@@ -92,7 +92,7 @@ def solve_sample(spec: Spec, split: str, index: int) -> Solved:
         return Solved(sample, *outcome, attempt, tuple(failures), time.perf_counter() - started)
     raise RuntimeError(
         f"sample {index} of split {split!r} failed in {ATTEMPTS} draws, last with {failures[-1]} "
-        "Try other parameters of the PDE or a finer grid; for a steady one another solver.method or a looser solver.rtol."
+        "Try other parameters of the PDE or a finer grid, and for steady ones another solver.method or solver.rtol."
     )
 
 

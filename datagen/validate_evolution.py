@@ -125,7 +125,7 @@ def frame_faults(
     for name, quantity in family.conserved(states).items():
         sizes = np.mean(abs(quantity.density), axis=tuple(range(1, quantity.density.ndim)))
         # Rounding changes a monomial of degree 4 by 4 eps/2 of itself, here and in the first frame.
-        bound = quantity.tolerance + 2 * eps * (1 + sizes / sizes[0] if sizes[0] > 0 else 1.0)
+        bound = quantity.tolerance + 2 * eps * (1 + sizes / (sizes[0] if sizes[0] > 0 else 1.0))
         drift = relative_drift(quantity.density)
         worst = int(np.argmax(drift / bound))
         if not drift[worst] <= bound[worst]:

@@ -88,7 +88,8 @@ def _listed(file: h5py.File, group_name: str, order: int) -> Iterator[str]:
         return
     axes = _names(file["dimensions"], "spatial_dims") or []
     for name in names:
-        entry, tail = group[name], ()
+        entry = group[name]
+        tail: tuple[int, ...] = ()
         if not isinstance(entry, h5py.Dataset):
             yield f"{entry.name} must be an array"
             continue

@@ -13,7 +13,8 @@ Measured seconds are in the sidecars, outside every hash.
 A file follows the format of The Well (https://polymathic-ai.org/the_well/data_format; `datagen.well_format`): a steady
 field, and the input of an evolution, is an entry of ``t0_fields`` with ``time_varying`` false; the output of an
 evolution has a frame a time of ``dimensions/time``, the initial state first, and ``time_varying`` true. Readers refuse
-what a data file has no business to hold: external links, object types, shapes other than those the spec implies, paths that leave the folder.
+what a data file has no business to hold: external links, object types, shapes other than those the spec implies, paths
+that leave the folder.
 """
 
 import io

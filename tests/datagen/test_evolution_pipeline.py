@@ -323,9 +323,7 @@ def test_what_leaves_its_bounds_or_its_precision_is_a_failed_draw(dubious, tmp_p
 def test_what_is_not_conserved_is_a_failed_draw(dubious, tmp_path, monkeypatch):
     honest = Dubious.evolve
     monkeypatch.setattr(Dubious, "evolve", lambda *a, **k: honest(*a, **k) * np.array([1, 1, 1.001])[:, None, None])
-    with pytest.raises(
-        RuntimeError, match=r"NotConserved: the mean of u changes by 0\.001, relative, and may by 1e-12"
-    ):
+    with pytest.raises(RuntimeError, match=r"NotConserved: the mean of u changes by 0\.001, relative, and may"):
         generate(spec_of({"name": "dubious"}), tmp_path / "data", executor="serial")
 
 

@@ -9,13 +9,14 @@ in time: derivatives of the trigonometric polynomials of ``|k_i| < n_i / 2``, pr
 nothing is aliased, and cut off to these wavenumbers again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.evolve.family import EvolvingFamily
+from datagen.evolve.spectral import SpectralFamily
 from datagen.family import Family, Sample
 from datagen.grids import Grid
 from datagen.pdes.advection import Advection
@@ -182,6 +183,10 @@ EVOLUTIONS: dict[type[Family], Callable[[Any, Sample], RightHandSide]] = {
     NavierStokes: navier_stokes,
 }
 
+# (family, sample, times) -> states ``(times, channels, *grid)``: whole evolutions, of families whose independent scheme
+# steps in time by itself.
+TRAJECTORIES: dict[type[Family], Callable[[Any, Sample, Sequence[float]], Array]] = {}
+
 
 def independent_right_hand_side(family: EvolvingFamily, sample: Sample) -> RightHandSide | None:
     """The right-hand side of a sample's evolution, without `datagen.evolve`; None for families not known here."""
@@ -191,7 +196,7 @@ def independent_right_hand_side(family: EvolvingFamily, sample: Sample) -> Right
 
 def independent_start(family: EvolvingFamily, state: Array) -> Array:
     """The state that the first frame shows: of spectral families without the Nyquist modes of even grids."""
-    if family.mesh.centring != "periodic-node":
+    if not isinstance(family, SpectralFamily):
         return family.resolved(state)
     box = Periodic(family.mesh)
     return box.back(box.hat(state))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.evolve.family import EvolvingFamily, relative_drift
+from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.work import counted
 from datagen.executors import executors
 from datagen.family import Family, LinearSystem, Sample, seed_sequence
@@ -142,8 +142,8 @@ def _evolve(spec: Spec, sample: Sample) -> Outcome:
                 f"BoundViolated: {name} reaches from {values.min():.4g} to {values.max():.4g}, and cannot leave "
                 f"{low:.4g} to {high:.4g}: the grid does not resolve it"
             )
-    for name, quantity in family.conserved(states).items():
-        drift = float(np.max(relative_drift(quantity.density)))
+    for name, quantity in family.conservation(sample, states).items():
+        drift = float(np.max(quantity.drift))
         if not drift <= quantity.tolerance:
             raise FailedDraw(
                 f"NotConserved: the mean of {name} changes by {drift:.3g}, relative, and may by {quantity.tolerance:g}"

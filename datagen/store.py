@@ -38,7 +38,7 @@ from solvers import solve
 from solvers.registry import near_names
 
 FORMAT_VERSION = 1
-_WELL_BOUNDARY = {"dirichlet": "WALL", "neumann": "WALL", "robin": "WALL", "periodic": "PERIODIC"}
+_WELL_BOUNDARY = {"periodic": "PERIODIC", "outflow": "OPEN", "absorbing": "OPEN"}  # all others are WALL
 DTYPES = ("float32", "float64")
 MAX_SHARDS = 1_000_000
 
@@ -250,17 +250,18 @@ def shard_image(
             dataset(f"dimensions/{name}", coordinates, sample_varying=np.False_, time_varying=np.False_)
 
         for axis, (name, sides) in enumerate(zip(mesh.axis_names, boundary_names(family.boundary), strict=True)):
-            kind = _WELL_BOUNDARY[sides[0]]
-            mask = np.zeros(mesh.shape[axis], dtype=bool)
-            mask[[0, -1]] = True
-            group = file.create_group(f"boundary_conditions/{name}_{kind.lower()}")
-            group.attrs["associated_dims"] = _strings([name])
-            group.attrs["associated_fields"] = _strings([])
-            group.attrs["bc_type"] = kind
-            group.attrs["sample_varying"] = np.False_
-            group.attrs["time_varying"] = np.False_
-            dataset(f"{group.name[1:]}/mask", mask)
-            dataset(f"{group.name[1:]}/values", np.zeros(int(mask.sum()), np.float32))
+            kinds = [_WELL_BOUNDARY.get(side, "WALL") for side in sides]
+            for kind in dict.fromkeys(kinds):
+                mask = np.zeros(mesh.shape[axis], dtype=bool)
+                mask[[0, -1]] = [side == kind for side in kinds]
+                group = file.create_group(f"boundary_conditions/{name}_{kind.lower()}")
+                group.attrs["associated_dims"] = _strings([name])
+                group.attrs["associated_fields"] = _strings([])
+                group.attrs["bc_type"] = kind
+                group.attrs["sample_varying"] = np.False_
+                group.attrs["time_varying"] = np.False_
+                dataset(f"{group.name[1:]}/mask", mask)
+                dataset(f"{group.name[1:]}/values", np.zeros(int(mask.sum()), np.float32))
 
         file.create_group("scalars").attrs["field_names"] = _strings(scalars)
         for name, values in scalars.items():

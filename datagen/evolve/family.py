@@ -25,14 +25,38 @@ class Conserved:
     Attributes
     ----------
     density : ndarray, shape ``(..., *grid)``
-        A polynomial of degree 4 or less in the stored fields.
+        A polynomial of degree 4 or less in the stored fields, or, of shape ``(...)``, what does not change itself.
     tolerance : float
         By how much the scheme may change its mean from the first frame to any other, relative to the mean of
-        ``|density|`` in the first: rounding by default.
+        ``|density|`` in the first: rounding by default. Where the density has differences of the fields in it, more
+        than what the rounding of stored fields does to it.
     """
 
     density: Array
     tolerance: float = 1e-12
+
+    @property
+    def drift(self) -> NDArray[np.float64]:
+        """``|mean(q_t) - mean(q_0)| / mean |q_0|`` of a density q in frames ``(frames, ...)``, shape ``(frames,)``.
+
+        The scale is the mean of ``|q_0|``, since the mean of q may be zero; the drift of what is zero at first is
+        relative to 1.
+        """
+        means = self.density.mean(axis=tuple(range(1, self.density.ndim)))
+        return np.asarray(np.abs(means - means[0]) / self._scale)
+
+    def rounding(self, eps: float) -> NDArray[np.float64]:
+        """By how much storing the frames may change their means, relative to the same scale, shape ``(frames,)``.
+
+        Rounding changes a monomial of degree 4 by ``4 eps / 2`` of itself, here and in the first frame.
+        """
+        sizes = np.abs(self.density).mean(axis=tuple(range(1, self.density.ndim)))
+        return np.asarray(2 * eps * (1 + sizes / self._scale))
+
+    @property
+    def _scale(self) -> float:
+        scale = float(np.mean(np.abs(self.density[0])))
+        return scale if scale > 0 else 1.0
 
 
 class EvolvingFamily(Family):
@@ -52,7 +76,8 @@ class EvolvingFamily(Family):
     """
 
     evolves: ClassVar[bool] = True
-    # What the default step may leave between two frames, relative to the largest value of a channel.
+    # What the default step may leave, relative to the largest value of a channel: from a frame to the next if
+    # validation integrates from each frame (EVOLUTIONS), at any time if from the first (TRAJECTORIES).
     accuracy: ClassVar[float] = 1e-5
     # Who steps in time, as written into the files.
     integrator: ClassVar[str] = "own"
@@ -110,9 +135,17 @@ class EvolvingFamily(Family):
         """One channel of states ``(..., channels, *grid)``, shape ``(..., *grid)``."""
         return np.take(states, index, axis=-1 - self.mesh.dimension)
 
-    def conserved(self, states: Array) -> dict[str, Conserved]:
-        """Conserved densities of states ``(..., channels, *grid)``, by name; none by default."""
+    def conserved(self, states: Array, sample: Sample | None = None) -> Mapping[str, Conserved | Array]:
+        """Conserved densities of states ``(..., channels, *grid)`` of a sample, by name; none by default.
+
+        An array alone is a density that is conserved to rounding.
+        """
         return {}
+
+    def conservation(self, sample: Sample, states: Array) -> dict[str, Conserved]:
+        """What `conserved` says of all frames of a sample, ``(frames, channels, *grid)``."""
+        found = self.conserved(states, sample)
+        return {name: q if isinstance(q, Conserved) else Conserved(np.asarray(q)) for name, q in found.items()}
 
     def bounds(self, sample: Sample) -> dict[str, tuple[float, float]]:
         """Lowest and highest value that an output field may take, by its name, with what the scheme may add to them.
@@ -125,8 +158,8 @@ class EvolvingFamily(Family):
         """Range of each output field over all frames, and the largest relative drift of each conserved mean."""
         states = np.stack([np.asarray(solution[f.name], dtype=float) for f in self.role("output")], axis=1)
         numbers = super().quality(sample, solution)
-        for name, quantity in self.conserved(states).items():
-            numbers[f"{name}_drift"] = float(np.max(relative_drift(quantity.density)))
+        for name, quantity in self.conservation(sample, states).items():
+            numbers[f"{name}_drift"] = float(np.max(quantity.drift))
         return numbers
 
     def _check_times(self) -> None:
@@ -137,15 +170,3 @@ class EvolvingFamily(Family):
             raise ValueError(
                 f"{self.name}: frames must be at least 2, the first and the last state, got {self.frames!r}"
             )
-
-
-def relative_drift(density: Array) -> NDArray[np.float64]:
-    """``|mean(q_t) - mean(q_0)| / mean |q_0|`` of frames ``(frames, *grid)`` of a density q, shape ``(frames,)``.
-
-    The scale is the mean of ``|q_0|``, since the mean of q may be zero; the drift of a density that is zero at first is
-    relative to 1.
-    """
-    over_grid = tuple(range(1, density.ndim))
-    means = density.mean(axis=over_grid)
-    scale = float(np.mean(np.abs(density[0])))
-    return np.asarray(np.abs(means - means[0]) / (scale if scale > 0 else 1.0))

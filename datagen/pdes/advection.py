@@ -99,7 +99,7 @@ class Advection(SpectralFamily):
         turning = [-c * fourier.derivative(axis) for axis, c in enumerate(self.velocities)]
         return np.sum(np.broadcast_arrays(*turning), axis=0)[None]
 
-    def conserved(self, states: Array) -> dict[str, Conserved]:
+    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Conserved]:
         """u and u^2, to rounding: no amplitude changes."""
         u = self.channel(states, 0)
         return {"u": Conserved(u), "u_squared": Conserved(u**2)}

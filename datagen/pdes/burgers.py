@@ -105,7 +105,7 @@ class Burgers(SpectralFamily):
         """``0.25 h / max |u|``."""
         return convective_step(state, 1.0, self.mesh, _COURANT)
 
-    def conserved(self, states: Array) -> dict[str, Conserved]:
+    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Conserved]:
         """u, to rounding: the flux through the periodic ends is the same."""
         return {"u": Conserved(self.channel(states, 0))}
 

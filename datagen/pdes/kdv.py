@@ -107,7 +107,7 @@ class KdV(SpectralFamily):
         """``0.05 h / max |c u|``."""
         return convective_step(state, self.convection, self.mesh, _COURANT)
 
-    def conserved(self, states: Array) -> dict[str, Conserved]:
+    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Conserved]:
         """u, to rounding, and u^2, to the error of the step."""
         u = self.channel(states, 0)
         return {"u": Conserved(u), "u_squared": Conserved(u**2, tolerance=1e-3)}

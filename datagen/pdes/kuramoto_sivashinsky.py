@@ -96,7 +96,7 @@ class KuramotoSivashinsky(SpectralFamily):
         slope = -fourier.derivative(0) / 2
         return lambda v: slope * fourier.coefficients(fourier.values(v) ** 2)
 
-    def conserved(self, states: Array) -> dict[str, Conserved]:
+    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Conserved]:
         """u, to rounding."""
         return {"u": Conserved(self.channel(states, 0))}
 

@@ -170,7 +170,7 @@ class NavierStokes(SpectralFamily):
         symbol = self._velocity_symbol(fourier)
         return fourier.values(symbol * fourier.coefficients(vorticity), self.mesh.shape)
 
-    def conserved(self, states: Array) -> dict[str, Conserved]:
+    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Conserved]:
         """The vorticity, to rounding, where there is no drag; without viscosity and forcing its square too."""
         if self.drag > 0:
             return {}

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from datagen import generate as generating
 from datagen.commands.data import info
+from datagen.evolution_schemes import TRAJECTORIES
 from datagen.evolve import ETDRK4, Conserved, EvolvingFamily, UnstableStep
 from datagen.evolve.work import Work, count, counted
 from datagen.family import Field, Sample, build, families
@@ -284,8 +285,9 @@ class Dubious(EvolvingFamily):
         moved = np.sin(times * sample.scalars["rate"])[:, None, None] * [1.0, -1.0, 1.0, -1.0]
         return state + {"sound": 1.0, "beyond": 10.0, "huge": 1e39}[self.kind] * moved
 
-    def conserved(self, states: np.ndarray) -> dict[str, Conserved]:
-        return {"u": Conserved(self.channel(states, 0))}
+    def conserved(self, states, sample=None):
+        u = self.channel(states, 0)
+        return {"u": u, "total": Conserved(u.sum(axis=-1))}
 
     def bounds(self, sample: Sample) -> Mapping[str, tuple[float, float]]:
         return {"u": (-1.0, 3.0)}
@@ -306,6 +308,24 @@ def test_any_evolving_family_with_scalars_goes_through(dubious, tmp_path):
     report = validate(folder)
     assert report.sound, report.problems
     assert report.notes == ["no independent scheme for 'dubious': nothing was integrated again"]
+
+
+def test_an_independent_scheme_may_step_by_itself(dubious, tmp_path, monkeypatch):
+    def again(family, sample, times):
+        u = np.asarray(sample.fields["initial_u"], float)
+        return np.stack([u + np.sin(t * sample.scalars["rate"]) * np.array([1, -1, 1, -1]) for t in times])[:, None]
+
+    monkeypatch.setitem(TRAJECTORIES, Dubious, again)
+    spec = spec_of({"name": "dubious"})
+    folder = generate(spec, tmp_path / "data", executor="serial")
+    report = validate(folder, resolve=7)
+    assert report.sound, report.problems
+    assert report.notes == []
+    assert 0 < report.worst < 0.01
+    monkeypatch.setitem(TRAJECTORIES, Dubious, lambda *a: again(*a) * (1 + 2e-5))  # its accuracy is 1e-5
+    faults = validate(folder, resolve=7).problems
+    assert len(faults) == 7 * 3
+    assert "test[0]: frame 2 of 'u' is not where the equation leads: it differs by" in faults[-1]
 
 
 @pytest.mark.parametrize(

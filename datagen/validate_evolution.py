@@ -72,11 +72,7 @@ class EvolutionCheck:
         states, eps = _states(self.family, solution)
         for frame, how in repeated_frames(solution).items():
             repeats_the_last = np.array_equal(states[frame], states[frame - 1])
-            if (
-                type(self.family) in EVOLUTIONS
-                and repeats_the_last
-                and at_rest(self.family, sample, states, frame - 1, eps)
-            ):
+            if repeats_the_last and at_rest(self.family, sample, states[frame], frame, eps):
                 continue
             if not self.known or self._repeats >= _MOST_REPEATS:
                 self._unjudged += 1
@@ -179,12 +175,13 @@ def repeated_frames(solution: Mapping[str, Array]) -> dict[int, str]:
     return found
 
 
-def at_rest(family: EvolvingFamily, sample: Sample, states: Array, frame: int, eps: float) -> bool:
-    """Whether the equation itself says that nothing visible happens from a frame to the next."""
+def at_rest(family: EvolvingFamily, sample: Sample, state: Array, frame: int, eps: float) -> bool:
+    """Whether the equation itself says that nothing visible has happened to a state in the interval before a frame."""
     change = independent_right_hand_side(family, sample)
-    assert change is not None
-    state, duration = states[frame], family.times[frame + 1] - family.times[frame]
-    moved = duration * change(family.times[frame : frame + 1], state[None])[0]
+    if change is None:
+        return False
+    begin, end = family.times[frame - 1 : frame + 1]
+    moved = (end - begin) * change(np.array([begin]), state[None])[0]
     size = np.max(abs(state), axis=tuple(range(1, state.ndim)), keepdims=True)
     return bool(np.all(abs(moved) <= 8 * eps * size))
 

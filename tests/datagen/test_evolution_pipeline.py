@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import h5py
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_module
@@ -308,6 +309,23 @@ def test_any_evolving_family_with_scalars_goes_through(dubious, tmp_path):
     report = validate(folder)
     assert report.sound, report.problems
     assert report.notes == ["no independent scheme for 'dubious': nothing was integrated again"]
+
+
+def test_the_two_sides_of_an_axis_may_be_of_two_types(dubious, tmp_path, monkeypatch):
+    @dataclass(frozen=True)
+    class Side:
+        kind: str
+
+    monkeypatch.setattr(Dubious, "boundary", ((Side("neumann"), Side("outflow")),))
+    folder = generate(spec_of({"name": "dubious"}), tmp_path / "data", executor="serial")
+    assert validate(folder).sound
+    assert open_store(folder).boundary == (("neumann", "outflow"),)
+    with h5py.File(folder / "train/shard-00000.hdf5") as file:
+        for name, kind, mask in (("x_wall", "WALL", [1, 0, 0, 0]), ("x_open", "OPEN", [0, 0, 0, 1])):
+            group = file[f"boundary_conditions/{name}"]
+            assert group.attrs["bc_type"] == kind
+            np.testing.assert_array_equal(group["mask"], mask)
+            assert group["values"].shape == (1,)
 
 
 def test_an_independent_scheme_may_step_by_itself(dubious, tmp_path, monkeypatch):

@@ -122,6 +122,10 @@ class HyperbolicFamily(Family):
         rate = FiniteVolume().rate(law, law.conserved(complete), self.mesh.spacing, self.boundary)
         return law.recovered_rate(complete, rate)[: len(state)]
 
+    def bounds(self, sample: Sample) -> dict[str, tuple[float, float]]:
+        """Densities, depths and pressures are positive."""
+        return {f.name: (0.0, math.inf) for f in self.role("output") if not f.name.startswith("velocity")}
+
     def _refuse(self, state: Array) -> None:
         """Refuse states that are not finite or not positive, by channel."""
         for field, values in zip(self.role("output"), state, strict=True):

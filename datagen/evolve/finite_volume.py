@@ -51,8 +51,8 @@ class Wall(Neumann):
 class ConservationLaw(Protocol):
     """What the engine asks of an equation, on flat arrays of all cells with `hllc.LANES` spare columns.
 
-    Rows of u are what is stepped: first a density, then the momenta along the axes. Rows of w are what is reconstructed,
-    with the density and the velocities in the same places; the last of them weighs the slopes.
+    Rows of u are what is stepped: first a density, then the momenta along the axes. Rows of w are what is
+    reconstructed, with the density and the velocities in the same places; the last of them weighs the slopes.
     """
 
     @property
@@ -109,7 +109,11 @@ def _advance(u0, u, f, above, strides, scales, keep, out):  # type: ignore[no-un
                 lower = f[axis, above[axis, row], start - strides[axis] : start - strides[axis] + LANES]
                 for i in range(LANES):
                     change[i] += scale * (upper[i] - lower[i])
-            old, now, new = u0[row, start : start + LANES], u[row, start : start + LANES], out[row, start : start + LANES]
+            old, now, new = (
+                u0[row, start : start + LANES],
+                u[row, start : start + LANES],
+                out[row, start : start + LANES],
+            )
             for i in range(LANES):
                 new[i] = keep * old[i] + (1 - keep) * (now[i] - change[i])
 
@@ -231,9 +235,10 @@ class FiniteVolume:
     Parameters
     ----------
     courant : float
-        Courant number ``dt max (sum over axes of (|v_a| + c) / h_a)``, at most 1, of the rule of the step. Up to 1/2 the
-        first-order scheme is positive and the second-order one, for a scalar, total variation diminishing (slopes of
-        at most twice the smaller difference: Harten 1983, J. Comput. Phys. 49, p. 357); beyond 1 unstable.
+        Courant number ``dt max (sum over axes of (|v_a| + c) / h_a)``, at most 1, of the rule of the step. Up to 1/2
+        the first-order scheme is positive and the second-order one, for a scalar in one dimension, total variation
+        diminishing (slopes of at most twice the smaller difference: Harten 1983, J. Comput. Phys. 49, p. 357);
+        beyond 1 unstable.
     step : float, optional
         Longest step, in units of time, instead of the rule. A step of a Courant number above 1 is refused.
 
@@ -333,14 +338,14 @@ class FiniteVolume:
         longest = self.step or (self.courant / fastest if fastest > 0 else math.inf)
         if not longest * _MOST_STEPS >= remaining:
             raise FloatingPointError(
-                f"FiniteVolume: at t = {now:g} the step would have to be {longest:.3g}, more than {_MOST_STEPS:,} steps "
-                f"for the remaining {remaining:.3g}: the solution runs away, or it moves too fast for this grid"
+                f"FiniteVolume: at t = {now:g} the step would have to be {longest:.3g}, more than {_MOST_STEPS:,} "
+                f"steps for the remaining {remaining:.3g}: the solution runs away, or it moves too fast for this grid"
             )
         steps = max(1, math.ceil(remaining / longest - 1e-9))
         number = remaining / steps * fastest
         if number > COURANT_LIMIT * (1 + 1e-9):
             raise ValueError(
-                f"FiniteVolume: a step of {remaining / steps:.6g} has Courant number {number:.3g} at t = {now:g}, which is "
-                f"unstable: step must be at most {COURANT_LIMIT / fastest:.3g} there; or leave it to the rule"
+                f"FiniteVolume: a step of {remaining / steps:.6g} has Courant number {number:.3g} at t = {now:g}, "
+                f"which is unstable: step must be at most {COURANT_LIMIT / fastest:.3g} there; or leave it to the rule"
             )
         return steps

@@ -14,9 +14,9 @@ which never leaves the range of the two neighbours, so densities and pressures s
 of cells where a step must be repeated at first order (`FiniteVolume`).
 
 **Riemann problem.** With the outer speeds of Einfeldt 1988 (SIAM J. Numer. Anal. 25, p. 294, eq. 4.5 and 5.10) and the
-contact of Toro, Spruce and Speares 1994 (Shock Waves 4, p. 25), see Toro 2009, Riemann Solvers, section 10.4: stationary
-contacts and shear waves are exact, and densities and pressures stay positive (Batten et al. 1997, SIAM J. Sci. Comput.
-18, p. 1553).
+contact of Toro, Spruce and Speares 1994 (Shock Waves 4, p. 25), see Toro 2009, Riemann Solvers, section 10.4:
+stationary contacts and shear waves are exact, and densities and pressures stay positive (Batten et al. 1997, SIAM J.
+Sci. Comput. 18, p. 1553).
 
 The loops run over blocks of `LANES` faces whose intermediate values lie in one small array: with constant distances
 between its rows the compiler sees that nothing overlaps, and writes vector instructions.
@@ -306,7 +306,7 @@ class EulerLaw:
 
 @dataclass(frozen=True)
 class ShallowWaterLaw:
-    """Shallow water: u holds depth, momenta per density and the bottom, which stays; w depth, velocities, surface, theta.
+    """Shallow water: u holds depth, momenta and the bottom, which stays; w depth, velocities, surface and theta.
 
     f has one row more than u: the flux of normal momentum that the cell above a face sees.
     """

@@ -133,8 +133,8 @@ class HyperbolicFamily(Family):
                 raise ValueError(f"{self.name}: channel {field.name!r} of the state holds values that are not finite")
             if not field.name.startswith("velocity") and not (values > 0).all():
                 raise ValueError(
-                    f"{self.name}: channel {field.name!r} of the state must be positive everywhere, its lowest value is "
-                    f"{values.min():g}"
+                    f"{self.name}: channel {field.name!r} of the state must be positive everywhere, its lowest value "
+                    f"is {values.min():g}"
                 )
 
     def _averages(self, function: Any) -> Array:
@@ -142,7 +142,7 @@ class HyperbolicFamily(Family):
 
         The conserved quantities are averaged, so that their totals hardly depend on the grid, whatever is not smooth.
         """
-        law, total = self.law, 0.0
+        law, total = self.law, np.zeros(())
         for offsets in product(range(_SUBCELLS), repeat=self.dimension):
             axes = [
                 (np.arange(n) + (offset + 0.5) / _SUBCELLS) * h

@@ -28,8 +28,9 @@ class Euler(HyperbolicFamily):
     Density and pressure stay positive: where a stage would lose that, it is repeated with first-order fluxes around the
     cells concerned. Mass, momenta and energy of a periodic box are conserved to rounding.
 
-    Initial data, with [a, b] the ranges `density` and `pressure`, velocities in [-speed, speed], all of them uniform and
-    drawn independently of the grid, and averaged over the cells (the midpoint rule on 4 subcells per axis):
+    Initial data, with densities and pressures in the ranges `density` and `pressure`, velocities in [-speed, speed],
+    all of them uniform, drawn independently of the grid and averaged over the cells (the midpoint rule on 4 subcells
+    per axis):
 
         riemann           constant states in each of parts^d equal boxes
         curved_riemann    the same with curved boxes: x is in box floor(parts frac(x_a / length + s_a(x))) along axis a,
@@ -44,11 +45,11 @@ class Euler(HyperbolicFamily):
                           alpha in speed [-1, 1], sigma in [0.01, 0.1] and c uniform in the box, in units of length
                           (two dimensions)
 
-    These are the sets CE-RP, CE-CRP, CE-KH and CE-Gauss on which Poseidon was trained (Herde et al. 2024, arXiv
-    2405.19101, appendix B): 128^2 cells of the periodic unit square, gamma = 1.4, 21 frames until time 1. CE-RP's ranges
-    are theirs (parts = 2, [0.1, 1] for density and pressure, speed 1). Theirs come from a WENO scheme on 512^2 cells,
-    averaged. The form of the curves and the values of the last two rows of defaults were written down without their
-    text at hand, see Notes.
+    They follow the sets CE-RP, CE-CRP, CE-KH and CE-Gauss on which Poseidon was trained (Herde et al. 2024, arXiv
+    2405.19101, appendix B): the periodic unit square, gamma = 1.4, 21 frames until time 1; theirs were computed by a
+    WENO scheme on 512^2 cells and brought to 128^2. `riemann` draws what CE-RP is said to draw (2 x 2 boxes, [0.1, 1]
+    for density and pressure, [-1, 1] for velocities). For the others the kind of data is theirs, while the formula of
+    the curves and the numbers below are ours, written without their appendix at hand: not a copy of those sets.
 
     Parameters
     ----------
@@ -83,8 +84,8 @@ class Euler(HyperbolicFamily):
         kelvin_helmholtz  1, 2        1, 1        0.5           0.05       10
         gaussian          0.1, 0.1    2.5, 2.5    1      100
 
-    The mean pressures that Poseidon's loader subtracts (1.0 for CE-KH, 2.513 for CE-Gauss, 0.553 for CE-CRP, 0.215 for
-    CE-RP) agree with these but for the last: its published ranges have the mean 0.55.
+    The mean pressures that Poseidon's loader subtracts are 1.0 for CE-KH, 2.513 for CE-Gauss and 0.553 for CE-CRP,
+    which agrees with these defaults, and 0.215 for CE-RP, which does not: its ranges as told have the mean 0.55.
 
     HLLC keeps contacts sharp and pays for it behind strong shocks that move along grid lines (the carbuncle, Quirk
     1994, Int. J. Numer. Meth. Fluids 18, p. 555); the jumps of these sets are too weak for it.
@@ -145,9 +146,7 @@ class Euler(HyperbolicFamily):
             )
         names = ("density", *VELOCITIES[: self.dimension], "pressure")
         initial = tuple(Field(f"initial_{n}", "input", "dimensionless", f"{_SAY[n]} at time 0") for n in names)
-        object.__setattr__(
-            self, "fields", (*initial, *(Field(n, "output", "dimensionless", _SAY[n]) for n in names))
-        )
+        object.__setattr__(self, "fields", (*initial, *(Field(n, "output", "dimensionless", _SAY[n]) for n in names)))
 
     @property
     def law(self) -> EulerLaw:

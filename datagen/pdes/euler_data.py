@@ -22,9 +22,15 @@ _WIDTHS = (0.01, 0.1)
 def _box_states(rng: np.random.Generator, family: Any) -> Array:
     """Constant states ``(rows, parts, ..., parts)``."""
     shape = (family.parts,) * family.dimension
-    density, pressure = (rng.uniform(*bounds, size=(1, *shape)) for bounds in (family.density, family.pressure))
+    density, pressure = (rng.uniform(a, b, size=(1, *shape)) for a, b in (family.density, family.pressure))
     velocity = rng.uniform(-family.speed, family.speed, size=(family.dimension, *shape))
     return np.concatenate([density, velocity, pressure])
+
+
+def _at(states: Array, boxes: Sequence[Array]) -> Array:
+    """The states of boxes by their number along each axis."""
+    index: Any = (slice(None), *np.broadcast_arrays(*boxes))
+    return np.asarray(states[index])
 
 
 def _waves(rng: np.random.Generator, dimension: int, modes: int) -> tuple[Array, Array, Array]:
@@ -39,7 +45,7 @@ def riemann(rng: np.random.Generator, family: Any) -> State:
 
     def state(x: Sequence[Array]) -> Array:
         boxes = [np.minimum(np.floor(family.parts * xi / family.length).astype(int), family.parts - 1) for xi in x]
-        return np.asarray(states[(slice(None), *np.broadcast_arrays(*boxes))])
+        return _at(states, boxes)
 
     return state
 
@@ -58,7 +64,7 @@ def curved_riemann(rng: np.random.Generator, family: Any) -> State:
                 shift = shift + a * np.sin(2 * np.pi * sum(ki * xj for ki, xj in zip(k, xi, strict=True)) + b)
             fraction = np.mod(along + family.amplitude * shift, 1.0)
             boxes.append(np.minimum(np.floor(family.parts * fraction).astype(int), family.parts - 1))
-        return np.asarray(states[(slice(None), *np.broadcast_arrays(*boxes))])
+        return _at(states, boxes)
 
     return state
 
@@ -125,7 +131,7 @@ def isentropic_vortex(
 ) -> State:
     """A vortex that a uniform flow carries unchanged (Shu 1998, NASA CR-97-206253, section 5.1; there length = 10).
 
-    With r the distance from its centre in units of `radius`, about the middle of the square at time 0, ``p = rho^gamma``,
+    With r the distance from its centre, the middle of the square at time 0, in units of `radius`, ``p = rho^gamma`` and
 
         v = velocity + strength / (2 pi) exp((1 - r^2) / 2) (-y, x) / radius,
         p / rho = 1 - (gamma - 1) strength^2 / (8 gamma pi^2) exp(1 - r^2).
@@ -134,9 +140,7 @@ def isentropic_vortex(
     """
 
     def state(x: Sequence[Array]) -> Array:
-        dx, dy = (
-            (np.mod(xi - v * time, length) - length / 2) / radius for xi, v in zip(x, velocity, strict=True)
-        )
+        dx, dy = ((np.mod(xi - v * time, length) - length / 2) / radius for xi, v in zip(x, velocity, strict=True))
         square = dx**2 + dy**2
         swirl = strength / (2 * np.pi) * np.exp((1 - square) / 2)
         temperature = 1 - (gamma - 1) * strength**2 / (8 * gamma * np.pi**2) * np.exp(1 - square)
@@ -160,7 +164,9 @@ SETUPS = {
     "riemann": Setup(riemann, (1, 2, 3), dict(_RIEMANN, parts=2, amplitude=0.05, modes=2)),
     "curved_riemann": Setup(curved_riemann, (1, 2, 3), dict(_RIEMANN, parts=3, amplitude=0.05, modes=2)),
     "kelvin_helmholtz": Setup(
-        kelvin_helmholtz, (2, 3), dict(density=(1.0, 2.0), pressure=(1.0, 1.0), speed=0.5, parts=1, amplitude=0.05, modes=10)
+        kelvin_helmholtz,
+        (2, 3),
+        dict(density=(1.0, 2.0), pressure=(1.0, 1.0), speed=0.5, parts=1, amplitude=0.05, modes=10),
     ),
     "gaussian": Setup(
         gaussian, (2,), dict(density=(0.1, 0.1), pressure=(2.5, 2.5), speed=1.0, parts=100, amplitude=0.05, modes=2)

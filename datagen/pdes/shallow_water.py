@@ -24,8 +24,8 @@ class ShallowWater(HyperbolicFamily):
     dimensionless, by averages over cells: depth h and velocity v; the surface is ``h + b``.
 
     Second-order finite volumes with limited slopes, HLLC and Heun's method at a Courant number of 1/2
-    (`datagen.evolve.hllc`, `datagen.evolve.finite_volume`); the bottom by hydrostatic reconstruction, which keeps a lake
-    at rest to rounding. Depths stay positive; dry beds are refused.
+    (`datagen.evolve.hllc`, `datagen.evolve.finite_volume`); the bottom by hydrostatic reconstruction, which keeps a
+    lake at rest to rounding. Depths stay positive; dry beds are refused.
 
     Initial data, at rest but for what is said, drawn independently of the grid:
 
@@ -105,8 +105,8 @@ class ShallowWater(HyperbolicFamily):
             raise ValueError("shallow_water: dimension must be 1 or 2, got 3")
         if not 0 <= self.bottom_height < min(self.inner, self.outer):
             raise ValueError(
-                f"shallow_water: bottom_height must lie in [0, {min(self.inner, self.outer):g}), below the surface, got "
-                f"{self.bottom_height!r}"
+                f"shallow_water: bottom_height must lie in [0, {min(self.inner, self.outer):g}), below the surface, "
+                f"got {self.bottom_height!r}"
             )
         low, high = (float(value) for value in self.radius)
         if not 0 < low <= high < np.inf:
@@ -164,7 +164,9 @@ class ShallowWater(HyperbolicFamily):
         flat = sample is None or not np.any(sample.fields.get("bottom", 0.0))
         if self.bottom_height > 0 or not flat or "wall" in self._side_names():
             return {"mass": depth}
-        momenta = {name.replace("velocity", "momentum"): depth * v for name, v in zip(VELOCITIES, velocity, strict=False)}
+        momenta = {
+            name.replace("velocity", "momentum"): depth * v for name, v in zip(VELOCITIES, velocity, strict=False)
+        }
         return {"mass": depth, **momenta}
 
     def _smooth(self, rng: np.random.Generator, standard_deviation: float) -> Array:

@@ -1,9 +1,10 @@
 """The Euler equations against exact solutions and an independent code, and the draws of their initial data."""
 
+import json
+
 import numpy as np
 import pytest
 
-from datagen.evolve import finite_volume
 from datagen.evolve.finite_volume import FiniteVolume
 from datagen.family import Sample
 from datagen.finite_volume_checks import BOUND, evolve
@@ -235,6 +236,15 @@ def test_states_that_do_not_fit_are_refused():
             family.evolve(bad, [1.0])
 
 
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f"{f.setup} {f.dimension}")
+def test_parameters_as_they_are_stored_make_the_family_again(family):
+    stored = json.loads(json.dumps(family.parameters()))
+    assert stored.pop("name") == "euler"
+    again = Euler(**stored)
+    assert again == family
+    assert again.fields == family.fields
+
+
 def test_batches_are_their_members_and_frames_are_times():
     family = Euler(grid=(12, 8), final_time=0.1, frames=3)
     batch = np.stack([family.initial(family.sample(np.random.default_rng(i))) for i in range(2)])
@@ -244,4 +254,3 @@ def test_batches_are_their_members_and_frames_are_times():
     for member, expected in zip(batch, states, strict=True):
         np.testing.assert_array_equal(family.evolve(member, family.times), expected)
     assert [f.name for f in family.role("output")] == ["density", "velocity_x", "velocity_y", "pressure"]
-    assert finite_volume.GHOSTS == 2

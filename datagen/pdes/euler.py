@@ -144,9 +144,17 @@ class Euler(HyperbolicFamily):
                 f"euler: setup {self.setup!r} is for dimension {' or '.join(map(str, setup.dimensions))}, got "
                 f"{self.dimension}"
             )
+        constant = set(setup.constant)
+        if len(set(self.density or ())) == 1:
+            constant.add("density")
         names = ("density", *VELOCITIES[: self.dimension], "pressure")
-        initial = tuple(Field(f"initial_{n}", "input", "dimensionless", f"{_SAY[n]} at time 0") for n in names)
-        object.__setattr__(self, "fields", (*initial, *(Field(n, "output", "dimensionless", _SAY[n]) for n in names)))
+        roles = ("constant" if name in constant else "input" for name in names)
+        initial = (
+            Field(f"initial_{name}", role, "dimensionless", f"{_SAY[name]} at time 0")
+            for name, role in zip(names, roles, strict=True)
+        )
+        outputs = (Field(name, "output", "dimensionless", _SAY[name]) for name in names)
+        object.__setattr__(self, "fields", (*initial, *outputs))
 
     @property
     def law(self) -> EulerLaw:

@@ -152,11 +152,15 @@ def isentropic_vortex(
 
 @dataclass(frozen=True)
 class Setup:
-    """How initial data are drawn, in which dimensions, and with which values where the user gives none."""
+    """How initial data are drawn, in which dimensions, and with which values where the user gives none.
+
+    ``constant`` names what is the same in every sample.
+    """
 
     draw: Callable[[np.random.Generator, Any], State]
     dimensions: tuple[int, ...]
     defaults: Mapping[str, Any]
+    constant: tuple[str, ...] = ()
 
 
 _RIEMANN = dict(density=(0.1, 1.0), pressure=(0.1, 1.0), speed=1.0)
@@ -167,6 +171,7 @@ SETUPS = {
         kelvin_helmholtz,
         (2, 3),
         dict(density=(1.0, 2.0), pressure=(1.0, 1.0), speed=0.5, parts=1, amplitude=0.05, modes=10),
+        constant=("velocity_y", "velocity_z"),
     ),
     "gaussian": Setup(
         gaussian, (2,), dict(density=(0.1, 0.1), pressure=(2.5, 2.5), speed=1.0, parts=100, amplitude=0.05, modes=2)

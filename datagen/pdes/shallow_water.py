@@ -113,7 +113,10 @@ class ShallowWater(HyperbolicFamily):
             raise ValueError(f"shallow_water: radius must be two positive numbers that increase, got {self.radius!r}")
         object.__setattr__(self, "radius", (low, high))
         names = {"depth": "depth h", **{v: f"velocity along {v[-1]}" for v in VELOCITIES[: self.dimension]}}
-        initial = [Field(f"initial_{n}", "input", "dimensionless", f"{says} at time 0") for n, says in names.items()]
+        initial = [  # at rest
+            Field(f"initial_{n}", "input" if n == "depth" else "constant", "dimensionless", f"{says} at time 0")
+            for n, says in names.items()
+        ]
         bottom = [Field("bottom", "input", "dimensionless", "height of the bottom b")] if self.bottom_height > 0 else []
         outputs = [Field(n, "output", "dimensionless", says) for n, says in names.items()]
         object.__setattr__(self, "fields", (*initial, *bottom, *outputs))

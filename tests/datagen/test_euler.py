@@ -170,6 +170,14 @@ def test_what_is_drawn_does_not_depend_on_the_grid(setup):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("setup", ["riemann", "curved_riemann", "kelvin_helmholtz", "gaussian"])
+def test_what_is_declared_constant_is_the_same_in_every_sample_and_nothing_else(setup):
+    family = Euler(grid=16, setup=setup)
+    one, two = (family.sample(np.random.default_rng(seed)).rounded(np.float32).fields for seed in (1, 2))
+    same = {name for name in one if np.array_equal(one[name], two[name])}
+    assert same == {f.name for f in family.role("constant")}
+
+
 def test_riemann_boxes_have_the_declared_distribution():
     family = Euler(grid=8, density=(0.2, 0.4), pressure=(2.0, 3.0), speed=0.3, parts=4)
     states = np.stack([family.initial(family.sample(np.random.default_rng(i))) for i in range(40)])

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen import finite_volume_checks
 from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.spectral import SpectralFamily
 from datagen.family import Family, Sample
@@ -22,11 +23,13 @@ from datagen.grids import Grid
 from datagen.pdes.advection import Advection
 from datagen.pdes.allen_cahn import AllenCahn
 from datagen.pdes.burgers import Burgers
+from datagen.pdes.euler import Euler
 from datagen.pdes.fitzhugh_nagumo import FitzHughNagumo
 from datagen.pdes.gray_scott import GrayScott
 from datagen.pdes.kdv import KdV
 from datagen.pdes.kuramoto_sivashinsky import KuramotoSivashinsky
 from datagen.pdes.navier_stokes import NavierStokes
+from datagen.pdes.shallow_water import ShallowWater
 
 Array = NDArray[Any]
 RightHandSide = Callable[[NDArray[np.float64], Array], Array]
@@ -185,7 +188,10 @@ EVOLUTIONS: dict[type[Family], Callable[[Any, Sample], RightHandSide]] = {
 
 # (family, sample, times) -> states ``(times, channels, *grid)``: whole evolutions, of families whose independent scheme
 # steps in time by itself.
-TRAJECTORIES: dict[type[Family], Callable[[Any, Sample, Sequence[float]], Array]] = {}
+TRAJECTORIES: dict[type[Family], Callable[[Any, Sample, Sequence[float]], Array]] = {
+    Euler: finite_volume_checks.evolve,
+    ShallowWater: finite_volume_checks.evolve,
+}
 
 
 def independent_right_hand_side(family: EvolvingFamily, sample: Sample) -> RightHandSide | None:

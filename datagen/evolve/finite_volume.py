@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from datagen.discretise import Boundary, Neumann
 from datagen.evolve.hllc import LANES
+from datagen.evolve.work import count
 
 Array = NDArray[Any]
 GHOSTS = 2
@@ -173,6 +174,7 @@ class _March:
             return False
         self.u, self.u_next, self.w, self.w_next = self.u_next, self.u, self.w_next, self.w
         self.work.steps += 1
+        count(steps=1)
         return True
 
     def _stage(self, u: Array, w: Array, keep: float, dt: float, out: Array, w_out: Array) -> bool:
@@ -204,6 +206,7 @@ class _March:
 
     def _fluxes(self, w: Array) -> None:
         self.work.evaluations += 1
+        count(evaluations=1)
         self.work.riemann_problems += self.faces
         for axis, stride in enumerate(self.strides):
             self.law.fluxes(w, self.f[axis], axis, int(stride))

@@ -7,14 +7,15 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.discretise import PERIODIC, Boundary
+from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.finite_volume import ConservationLaw, FiniteVolume, Outflow, Wall
-from datagen.family import Family, Sample
+from datagen.family import Sample
 from datagen.grids import Grid, as_shape
 
 Array = NDArray[Any]
@@ -23,19 +24,19 @@ VELOCITIES = ("velocity_x", "velocity_y", "velocity_z")
 _SUBCELLS = 4
 
 
-class HyperbolicFamily(Family):
+class HyperbolicFamily(EvolvingFamily):
     """Base of families ``u_t + div f(u) = s``; subclasses are frozen dataclasses.
 
     States have the shape ``(channels, *grid)``: density or depth, the velocities, and the pressure if there is one, of
     the averages of conserved quantities over the cells.
     """
 
+    integrator: ClassVar[str] = "finite_volume"
+    accuracy: ClassVar[float] = 1e-9  # the independent code repeats the steps: only rounding is between them
     grid: Any
     dimension: int
     length: float
     sides: str | tuple[str, ...]
-    final_time: float
-    frames: int
 
     @property
     @abstractmethod
@@ -45,11 +46,6 @@ class HyperbolicFamily(Family):
     def _complete(self, state: Array, sample: Sample | None) -> Array:
         """The state with what its law needs besides, ``(rows, *grid)``: nothing by default."""
         return state
-
-    @property
-    def times(self) -> NDArray[np.float64]:
-        """The times of the stored frames, evenly spaced, shape ``(frames,)``."""
-        return np.linspace(0.0, self.final_time, self.frames)
 
     @property
     def mesh(self) -> Grid:
@@ -165,11 +161,8 @@ class HyperbolicFamily(Family):
             raise ValueError(
                 f"{self.name}: sides must be one of {', '.join(SIDES)}, or one of them per axis, got {self.sides!r}"
             )
-        for name in ("length", "final_time", *positive):
+        self._check_times()
+        for name in ("length", *positive):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{self.name}: {name} must be positive and finite, got {value!r}")
-        if self.frames < 2:
-            raise ValueError(
-                f"{self.name}: frames must be at least 2, the first and the last state, got {self.frames!r}"
-            )

@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from datagen.evolve.family import Conserved
 from datagen.evolve.hllc import EulerLaw
 from datagen.evolve.hyperbolic import VELOCITIES, Array, HyperbolicFamily
-from datagen.family import Field, Sample
+from datagen.family import Field, Sample, register
 from datagen.pdes.euler_data import SETUPS, isentropic_vortex
 
 
+@register("euler")
 @dataclass(frozen=True)
 class Euler(HyperbolicFamily):
     """The Euler equations of an ideal gas,
@@ -100,7 +102,7 @@ class Euler(HyperbolicFamily):
     >>> states = family.evolve(family.initial(sample), [0.05, 0.1])
     >>> states.shape
     (2, 4, 32, 32)
-    >>> energy = family.conserved(states, sample)["energy"].mean(axis=(1, 2))
+    >>> energy = family.conserved(states)["energy"].density.mean(axis=(1, 2))
     >>> bool(abs(energy[1] - energy[0]) < 1e-14)
     True
     """
@@ -120,7 +122,6 @@ class Euler(HyperbolicFamily):
     final_time: float = 1.0
     frames: int = 21
 
-    name: ClassVar[str] = "euler"
     title: ClassVar[str] = "Euler's equations of a compressible gas, one to three dimensions"
     fields: ClassVar[tuple[Field, ...]] = ()  # by dimension, below
 
@@ -167,7 +168,7 @@ class Euler(HyperbolicFamily):
         averages = self._averages(function)
         return Sample({f"initial_{f.name}": v for f, v in zip(self.role("output"), averages, strict=True)})
 
-    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Array]:
+    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Conserved]:
         """Densities ``(..., *grid)`` whose means do not change in a periodic box, of states ``(..., channels, *grid)``.
 
         Mass, momenta, energy. Between walls or where waves leave, momenta or all of them change.
@@ -176,9 +177,9 @@ class Euler(HyperbolicFamily):
         names = ("mass", *(name.replace("velocity", "momentum") for name in VELOCITIES[: self.dimension]), "energy")
         closed = {side: all(name == side for name in self._side_names()) for side in ("periodic", "wall")}
         if closed["periodic"]:
-            return dict(zip(names, u, strict=True))
+            return {name: Conserved(density) for name, density in zip(names, u, strict=True)}
         tight = all(name != "outflow" for name in self._side_names())
-        return {"mass": u[0], "energy": u[-1]} if tight else {}
+        return {"mass": Conserved(u[0]), "energy": Conserved(u[-1])} if tight else {}
 
     def isentropic_vortex(self, times: Sequence[float], **arguments: Any) -> Array:
         """An exact solution of the periodic box, ``(times, channels, *grid)``: `euler_data.isentropic_vortex`."""

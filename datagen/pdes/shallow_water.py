@@ -6,14 +6,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from datagen.evolve.family import Conserved
 from datagen.evolve.hllc import ShallowWaterLaw
 from datagen.evolve.hyperbolic import VELOCITIES, Array, HyperbolicFamily
 from datagen.evolve.spectral import periodic_field
-from datagen.family import Field, Sample
+from datagen.family import Field, Sample, register
 
 SETUPS = ("radial_dam_break", "smooth")
 
 
+@register("shallow_water")
 @dataclass(frozen=True)
 class ShallowWater(HyperbolicFamily):
     """The shallow water equations over a bottom b,
@@ -93,7 +95,6 @@ class ShallowWater(HyperbolicFamily):
     final_time: float = 1.0
     frames: int = 101
 
-    name: ClassVar[str] = "shallow_water"
     title: ClassVar[str] = "Shallow water over a flat or a given bottom, one or two dimensions"
     fields: ClassVar[tuple[Field, ...]] = ()  # by dimension and bottom, below
 
@@ -156,7 +157,7 @@ class ShallowWater(HyperbolicFamily):
 
         return np.asarray(self._averages(levels)[0])
 
-    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Array]:
+    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Conserved]:
         """Densities ``(..., *grid)`` whose means do not change, of states ``(..., channels, *grid)``.
 
         The depth between walls or in a periodic box, and momenta in a periodic box with a flat bottom.
@@ -166,11 +167,12 @@ class ShallowWater(HyperbolicFamily):
         depth, *velocity = np.moveaxis(states, -1 - self.dimension, 0)
         flat = sample is None or not np.any(sample.fields.get("bottom", 0.0))
         if self.bottom_height > 0 or not flat or "wall" in self._side_names():
-            return {"mass": depth}
+            return {"mass": Conserved(depth)}
         momenta = {
-            name.replace("velocity", "momentum"): depth * v for name, v in zip(VELOCITIES, velocity, strict=False)
+            name.replace("velocity", "momentum"): Conserved(depth * v)
+            for name, v in zip(VELOCITIES, velocity, strict=False)
         }
-        return {"mass": depth, **momenta}
+        return {"mass": Conserved(depth), **momenta}
 
     def _smooth(self, rng: np.random.Generator, standard_deviation: float) -> Array:
         return periodic_field(rng, self.mesh, self.alpha, self.tau / self.length, standard_deviation)

@@ -151,8 +151,8 @@ def test_conserved_densities_keep_their_means(family):
         family.sides, 0 if "outflow" in family.sides else 2
     )
     for density in quantities.values():
-        before, after = density.reshape(2, -1).mean(1)
-        assert abs(after - before) < 1e-13 * abs(density[0]).mean() + 1e-14
+        before, after = density.density.reshape(2, -1).mean(1)
+        assert abs(after - before) < 1e-13 * abs(density.density[0]).mean() + 1e-14
 
 
 # ------------------------------------------------------------------------------------------------------ initial data

@@ -114,7 +114,7 @@ def test_conserved_densities_keep_their_means(family):
     flat = family.sides == "periodic" and family.bottom_height == 0
     assert set(quantities) == mass | ({"momentum_x", "momentum_y"} if flat else set())
     for density in quantities.values():
-        before, after = density.reshape(2, -1).mean(1)
+        before, after = density.density.reshape(2, -1).mean(1)
         assert abs(after - before) < 1e-13
 
 

@@ -36,7 +36,7 @@ from solvers import solve
 from solvers.registry import near_names
 
 FORMAT_VERSION = 1
-_WELL_BOUNDARY = {"dirichlet": "WALL", "neumann": "WALL", "robin": "WALL", "periodic": "PERIODIC"}
+_WELL_BOUNDARY = {"dirichlet": "WALL", "neumann": "WALL", "robin": "WALL", "periodic": "PERIODIC", "unknown": "OPEN"}
 DTYPES = ("float32", "float64")
 MAX_SHARDS = 1_000_000
 
@@ -98,6 +98,20 @@ class Spec:
             raise ValueError(f"store.dtype must be {' or '.join(DTYPES)}, got {self.dtype!r}")
         if sum(self.samples.values()) > MAX_SHARDS * self.shard_size:
             raise ValueError(f"more than {MAX_SHARDS:,} shards of {self.shard_size} samples; raise shard.size")
+        parameters = dict(self.pde)
+        if "name" not in parameters:
+            raise ValueError("pde.name is missing: it names a registered PDE family")
+        # Parameters left to their defaults are part of what was asked for: a later version may have others.
+        family = build(**parameters)
+        if family.made_by_solving:
+            self._check_solver()
+        elif self.solver:
+            raise ValueError(f"solver must be empty: samples of family {family.name!r} are not made by solving")
+        object.__setattr__(self, "pde", _plain(family.parameters()))
+        object.__setattr__(self, "samples", {split: self.samples[split] for split in SPLITS})
+        object.__setattr__(self, "solver", _plain(dict(self.solver)))
+
+    def _check_solver(self) -> None:
         rtol = self.solver.get("rtol")
         if isinstance(rtol, bool) or not isinstance(rtol, (int, float)) or not 0 < rtol < 1:
             raise ValueError(f"solver.rtol must be a number between 0 and 1, got {rtol!r}")
@@ -108,13 +122,6 @@ class Spec:
             solve(sparse.eye_array(4, format="csr"), np.ones(4), throw=False, **self.solver)
         except (TypeError, ValueError) as error:
             raise ValueError(f"solver: {error}") from None
-        parameters = dict(self.pde)
-        if "name" not in parameters:
-            raise ValueError("pde.name is missing: it names a registered PDE family")
-        # Parameters left to their defaults are part of what was asked for: a later version may have others.
-        object.__setattr__(self, "pde", _plain(build(**parameters).parameters()))
-        object.__setattr__(self, "samples", {split: self.samples[split] for split in SPLITS})
-        object.__setattr__(self, "solver", _plain(dict(self.solver)))
 
     @cached_property
     def family(self) -> Family:
@@ -331,8 +338,13 @@ def _refuse_foreign(file: h5py.File, group: h5py.Group, path: Path) -> None:
             if entry.name.count("/") > 8:
                 raise DamagedShard(f"{path}: groups are nested too deep at {entry.name}")
             _refuse_foreign(file, entry, path)
-        elif not isinstance(entry, h5py.Dataset) or entry.dtype.kind not in "biufcS" or entry.external:
+        elif not isinstance(entry, h5py.Dataset) or entry.dtype.kind not in "biufcS" or _elsewhere(entry):
             raise DamagedShard(f"{path}: {group.name}/{name} has a type that data files must not hold")
+
+
+def _elsewhere(entry: h5py.Dataset) -> bool:
+    """Whether a dataset's values are in other files."""
+    return bool(entry.external or entry.is_virtual)
 
 
 class Store:

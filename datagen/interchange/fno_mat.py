@@ -1,0 +1,182 @@
+"""The ``.mat`` files of FNO (Li et al. 2021, arXiv 2010.08895), as its ``MatReader`` reads them.
+
+Version 5, of steady problems with one input and one output, as their Darcy sets:
+
+    coeff           (samples, *grid)      the input            sol    (samples, *grid)     the output
+
+of evolutions with one output, as their Navier-Stokes sets, and of anything else by the fields' own names:
+
+    a               (samples, *grid)      the initial field    u      (samples, *grid, frames)    time last
+    t               (1, frames)
+
+A variable of version 5 is limited to 2 GB, and is read whole. Version 7.3 is HDF5 with the axes in reverse (MATLAB counts
+columns first); it is read a piece at a time, and not written.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from datagen.interchange import hdf5
+from datagen.interchange.samples import INITIAL, NOTE, Array, Samples, Wanted, note_of, read_note, stored_dtype
+from datagen.pdes.imported import Imported
+
+TITLE = "FNO's MATLAB files: coeff and sol, or a, u and t (time last)"
+SUFFIX = ".mat"
+MAX_BYTES = 2**31 - 1
+_NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+# What scipy raises over bytes that make no sense.
+_DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, NotImplementedError, zlib.error, MemoryError)
+
+
+def _variables(about: Imported) -> dict[str, str]:
+    """Variable of each field."""
+    inputs, outputs = ([field.name for field in about.role(role)] for role in ("input", "output"))
+    if len(inputs) == len(outputs) == 1:
+        if about.times is None:
+            return {inputs[0]: "coeff", outputs[0]: "sol"}
+        if inputs[0] == INITIAL + outputs[0]:
+            return {inputs[0]: "a", outputs[0]: "u"}
+    return {field.name: field.name for field in about.fields}
+
+
+def write(samples: Samples, path: Path, place: Path) -> None:
+    """Write the file; ``place`` is where it will be named ``path``."""
+    import scipy.io
+
+    about = samples.about
+    names = _variables(about)
+    for name in names:
+        size = samples.count * int(np.prod(about.shape(name))) * np.dtype(samples.dtype).itemsize
+        if size > MAX_BYTES:
+            raise ValueError(
+                f"field {name!r} takes {size:,} bytes, and a variable of a .mat file of version 5 at most {MAX_BYTES:,}; "
+                "use another format"
+            )
+
+    class OneAtATime(dict[str, Any]):
+        """Variables, of which savemat has one in memory."""
+
+        def items(self) -> Iterator[tuple[str, Any]]:  # type: ignore[override]
+            for field, variable in names.items():
+                values = samples.read(field, 0, samples.count)
+                evolves = len(about.shape(field)) > len(about.grid)
+                yield variable, np.moveaxis(values, 1, -1) if evolves else values
+            if about.times is not None:
+                yield "t", np.array([about.times])
+            yield NOTE, note_of(about)
+
+    with open(place, "wb") as stream:
+        scipy.io.savemat(stream, OneAtATime(), format="5", appendmat=False, long_field_names=True)
+
+
+@contextmanager
+def read(path: Path, wanted: Wanted) -> Iterator[Samples]:
+    """Samples of such a file, of version 5 or 7.3."""
+    if h5py.is_hdf5(path):
+        with hdf5.opened(path) as file:
+            yield _samples(path, wanted, list(file), lambda name: _reversed(file, name), lambda: _string(file))
+    else:
+        kinds = _kinds(path)
+        yield _samples(path, wanted, list(kinds), lambda name: _whole(path, kinds, name), lambda: _note(path, kinds))
+
+
+class Reversed:
+    """A variable of version 7.3 in MATLAB's order of axes."""
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self.dataset = dataset
+        self.shape = tuple(reversed(dataset.shape))
+        self.dtype = dataset.dtype
+
+    def __getitem__(self, rows: slice) -> Array:
+        return np.transpose(self.dataset[..., rows])
+
+
+def _reversed(file: h5py.File, name: str) -> Reversed:
+    return Reversed(hdf5.array(file, name))
+
+
+def _string(file: h5py.File) -> str:
+    values = np.asarray(hdf5.array(file, NOTE)[...]).ravel(order="F")
+    return "".join(map(chr, values))
+
+
+def _kinds(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and MATLAB class of each variable, before any value is read."""
+    import scipy.io
+
+    try:
+        return {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path, appendmat=False)}
+    except _DAMAGED as error:
+        raise ValueError(f"{path} is not a MATLAB file, or is truncated: {error}") from None
+
+
+def _load(path: Path, name: str) -> Any:
+    import scipy.io
+
+    try:
+        return scipy.io.loadmat(path, appendmat=False, variable_names=[name], mat_dtype=False)[name]
+    except _DAMAGED as error:
+        raise ValueError(f"{path}: variable {name!r} cannot be read, the file is damaged: {error}") from None
+
+
+def _whole(path: Path, kinds: dict[str, tuple[tuple[int, ...], str]], name: str) -> Array:
+    if name not in kinds:
+        raise ValueError(f"{path} has no variable {name!r}; it holds {', '.join(list(kinds)[:20])}")
+    shape, kind = kinds[name]
+    if kind not in _NUMBERS:
+        raise ValueError(f"{path}: variable {name!r} must be an array of numbers, got a MATLAB {kind} of shape {shape}")
+    if int(np.prod(shape, dtype=object)) > hdf5.MAX_COMPRESSION * path.stat().st_size:
+        raise ValueError(f"{path}: variable {name!r} claims shape {shape}, more than a file of its size can hold")
+    return np.asarray(_load(path, name))
+
+
+def _note(path: Path, kinds: dict[str, tuple[tuple[int, ...], str]]) -> str:
+    if kinds[NOTE][1] != "char" or int(np.prod(kinds[NOTE][0], dtype=object)) > 1_000_000:
+        raise ValueError(f"{path}: its note on Southwell's fields must be a string")
+    return "".join(str(line) for line in np.ravel(_load(path, NOTE)))
+
+
+def _samples(
+    path: Path, wanted: Wanted, held: Sequence[str], variable: Callable[[str], Any], note: Callable[[], str]
+) -> Samples:
+    if NOTE in held and not wanted.names_fields:
+        about = wanted.amend(read_note(note(), path))
+        names = _variables(about)
+    else:
+        inputs, outputs = wanted.inputs or _usual(held, ("coeff", "a")), wanted.outputs or _usual(held, ("sol", "u"))
+        if not (inputs and outputs):
+            raise ValueError(
+                f"{path} has no coeff and sol, nor a and u, as FNO's files do: give inputs=NAME,... outputs=NAME,... "
+                f"(it holds {', '.join(list(held)[:20])})"
+            )
+        shape, result = variable(inputs[0]).shape, variable(outputs[0]).shape
+        times = None
+        if "t" in held and len(result) == len(shape) + 1:
+            times = [float(t) for t in np.ravel(variable("t")[:])]
+        about = wanted.describe(inputs, outputs, shape[1:], times)
+        names = {field.name: field.name for field in about.fields}
+    found = {field: variable(name) for field, name in names.items()}
+    count = next(iter(found.values())).shape[0]
+    for field, values in found.items():
+        expected = (count, *about.shape(field))
+        if len(about.shape(field)) > len(about.grid):
+            expected = (count, *about.grid, about.shape(field)[0])
+        if values.shape != expected:
+            raise ValueError(f"{path}: variable {names[field]!r} must be {expected}, got {values.shape}")
+
+    def values(name: str, start: int, stop: int) -> Array:
+        rows = np.asarray(found[name][start:stop])
+        return np.moveaxis(rows, -1, 1) if rows.ndim > len(about.grid) + 1 else rows
+
+    return Samples(about, count, stored_dtype([v.dtype for v in found.values()], path), values)
+
+
+def _usual(held: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name in held)[:1]

@@ -1,0 +1,156 @@
+"""NumPy's ``.npz``: one array a field, by its name; no pickle.
+
+    <input>         (samples, *grid)
+    <output>        (samples, *grid), of an evolution (samples, frames, *grid)
+    time            float64 (frames,), of an evolution
+    southwell       a string: JSON that holds roles, units, box and sides
+
+Members are not compressed, so that ``numpy.load(..., mmap_mode=None)`` and our own reader take them a piece at a time.
+"""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from datagen.interchange.samples import NOTE, Array, Samples, Wanted, note_of, read_note, stored_dtype
+
+TITLE = "NumPy's .npz: one array (samples, *grid) a field"
+SUFFIX = ".npz"
+TIME = "time"
+MAX_COMPRESSION = 1100
+_DAMAGED = (zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError, SyntaxError, NotImplementedError, RuntimeError)
+
+
+def write(samples: Samples, path: Path, place: Path) -> None:
+    """Write the file; ``place`` is where it will be named ``path``."""
+    about = samples.about
+    with zipfile.ZipFile(place, "w", zipfile.ZIP_STORED) as archive:
+
+        def member(name: str, dtype: Any, shape: tuple[int, ...], pieces: Iterator[Array]) -> None:
+            # No date: the same samples give the same bytes.
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
+                header = {"descr": npy.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+                npy.write_array_header_1_0(stream, header)
+                for piece in pieces:
+                    stream.write(np.ascontiguousarray(piece, dtype=dtype).tobytes())
+
+        for field in about.fields:
+            shape = (samples.count, *about.shape(field.name))
+            pieces = (samples.read(field.name, start, stop) for start, stop in samples.pieces())
+            member(field.name, samples.dtype, shape, pieces)
+        if about.times is not None:
+            member(TIME, "f8", (len(about.times),), iter([np.array(about.times)]))
+        note = np.array(note_of(about))
+        member(NOTE, note.dtype, (), iter([note]))
+
+
+@dataclass
+class Member:
+    """An array of an archive, in C order, read forwards a few rows at a time."""
+
+    stream: IO[bytes]
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+
+    def rows(self, start: int, stop: int) -> Array:
+        """Rows ``start`` to ``stop``."""
+        count = int(np.prod(self.shape[1:], dtype=np.int64))
+        self.stream.seek(self.offset + start * count * self.dtype.itemsize)
+        content = self.stream.read((stop - start) * count * self.dtype.itemsize)
+        return np.frombuffer(content, self.dtype).reshape(stop - start, *self.shape[1:])
+
+
+def member(archive: zipfile.ZipFile, name: str, path: Path) -> Member:
+    """Open an array of an archive and look at its header; nothing is unpickled.
+
+    Raises
+    ------
+    ValueError
+        If it is not there, holds objects, or its header does not fit its size.
+    """
+    known = [entry.removesuffix(".npy") for entry in archive.namelist()]
+    if name not in known:
+        raise ValueError(f"{path} has no array {name!r}; it holds {', '.join(known[:20])}")
+    info = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
+    try:
+        stream = archive.open(info)
+        version = npy.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"version {version} of the .npy format")
+        shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)
+        offset = stream.tell()
+    except _DAMAGED as error:
+        raise ValueError(f"{path}: array {name!r} is damaged or not an array: {error}") from None
+    if dtype.hasobject:
+        raise ValueError(f"{path}: array {name!r} holds pickled Python objects, which could run code; not read")
+    if int(np.prod(shape, dtype=object)) * dtype.itemsize != info.file_size - offset:
+        raise ValueError(f"{path}: array {name!r} is declared as {dtype} of shape {shape}, which its size does not fit")
+    if info.file_size > MAX_COMPRESSION * info.compress_size + 1024:
+        raise ValueError(f"{path}: array {name!r} claims {info.file_size:,} bytes out of {info.compress_size:,}")
+    if fortran and len(shape) > 1:
+        raise ValueError(f"{path}: array {name!r} is in Fortran order; save numpy.ascontiguousarray of it")
+    return Member(stream, dtype, tuple(shape), offset)
+
+
+def arrays(path: Path) -> zipfile.ZipFile:
+    """The archive, opened.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"{path} is not an .npz archive, or is truncated: {error}") from None
+
+
+@contextmanager
+def read(path: Path, wanted: Wanted) -> Iterator[Samples]:
+    """Samples of such a file."""
+    with arrays(path) as archive:
+        try:
+            yield _samples(archive, path, wanted)
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def _samples(archive: zipfile.ZipFile, path: Path, wanted: Wanted) -> Samples:
+    held = [name.removesuffix(".npy") for name in archive.namelist()]
+    if NOTE in held and not wanted.names_fields:
+        note = member(archive, NOTE, path)
+        if note.shape != () or note.dtype.kind != "U":
+            raise ValueError(f"{path}: its note on Southwell's fields must be a string")
+        about = wanted.amend(read_note(str(np.frombuffer(note.stream.read(), note.dtype)[0]), path))
+    else:
+        if not (wanted.inputs and wanted.outputs):
+            raise ValueError(
+                f"{path} does not say which arrays are inputs and which outputs: give inputs=NAME,... outputs=NAME,... "
+                f"(it holds {', '.join(held[:20])})"
+            )
+        shape = member(archive, wanted.inputs[0], path).shape
+        times = None
+        if TIME in held:
+            listed = member(archive, TIME, path)
+            if len(listed.shape) != 1 or listed.dtype.kind not in "iuf":
+                raise ValueError(f"{path}: {TIME} must be a list of numbers, got {listed.dtype} of shape {listed.shape}")
+            times = [float(t) for t in listed.rows(0, listed.shape[0])]
+        about = wanted.describe(wanted.inputs, wanted.outputs, shape[1:], times)
+    found = {field.name: member(archive, field.name, path) for field in about.fields}
+    counts = {name: entry.shape[0] if entry.shape else 0 for name, entry in found.items()}
+    count = next(iter(counts.values()))
+    for name, entry in found.items():
+        if entry.shape != (count, *about.shape(name)):
+            raise ValueError(f"{path}: array {name!r} must be {(count, *about.shape(name))}, got {entry.shape}")
+    dtype = stored_dtype([entry.dtype for entry in found.values()], path)
+    return Samples(about, count, dtype, lambda name, start, stop: found[name].rows(start, stop))
+
+

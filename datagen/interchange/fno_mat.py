@@ -9,8 +9,8 @@ of evolutions with one output, as their Navier-Stokes sets, and of anything else
     a               (samples, *grid)      the initial field    u      (samples, *grid, frames)    time last
     t               (1, frames)
 
-A variable of version 5 is limited to 2 GB, and is read whole. Version 7.3 is HDF5 with the axes in reverse (MATLAB counts
-columns first); it is read a piece at a time, and not written.
+A variable of version 5 is limited to 2 GB, and is read whole. Version 7.3 is HDF5 with the axes in reverse (MATLAB
+stores columns); it is read a piece at a time, and not written.
 """
 
 import zlib
@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 
 from datagen.interchange import hdf5
-from datagen.interchange.samples import INITIAL, NOTE, Array, Samples, Wanted, note_of, read_note, stored_dtype
+from datagen.interchange.samples import INITIAL, NOTE, Array, Samples, Wanted, named, note_of, read_note, stored_dtype
 from datagen.pdes.imported import Imported
 
 TITLE = "FNO's MATLAB files: coeff and sol, or a, u and t (time last)"
@@ -31,14 +31,24 @@ SUFFIX = ".mat"
 MAX_BYTES = 2**31 - 1
 _NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 # What scipy raises over bytes that make no sense.
-_DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, NotImplementedError, zlib.error, MemoryError)
+_DAMAGED = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    NotImplementedError,
+    zlib.error,
+    MemoryError,
+)
 
 
 def _variables(about: Imported) -> dict[str, str]:
     """Variable of each field."""
-    inputs, outputs = ([field.name for field in about.role(role)] for role in ("input", "output"))
+    inputs, outputs = named(about)
     if len(inputs) == len(outputs) == 1:
-        if about.times is None:
+        if about.frame_times is None:
             return {inputs[0]: "coeff", outputs[0]: "sol"}
         if inputs[0] == INITIAL + outputs[0]:
             return {inputs[0]: "a", outputs[0]: "u"}
@@ -55,8 +65,8 @@ def write(samples: Samples, path: Path, place: Path) -> None:
         size = samples.count * int(np.prod(about.shape(name))) * np.dtype(samples.dtype).itemsize
         if size > MAX_BYTES:
             raise ValueError(
-                f"field {name!r} takes {size:,} bytes, and a variable of a .mat file of version 5 at most {MAX_BYTES:,}; "
-                "use another format"
+                f"field {name!r} takes {size:,} bytes, and a variable of a .mat file of version 5 at most "
+                f"{MAX_BYTES:,}; use another format"
             )
 
     class OneAtATime(dict[str, Any]):
@@ -67,8 +77,8 @@ def write(samples: Samples, path: Path, place: Path) -> None:
                 values = samples.read(field, 0, samples.count)
                 evolves = len(about.shape(field)) > len(about.grid)
                 yield variable, np.moveaxis(values, 1, -1) if evolves else values
-            if about.times is not None:
-                yield "t", np.array([about.times])
+            if about.frame_times is not None:
+                yield "t", np.array([about.frame_times])
             yield NOTE, note_of(about)
 
     with open(place, "wb") as stream:
@@ -164,12 +174,12 @@ def _samples(
         names = {field.name: field.name for field in about.fields}
     found = {field: variable(name) for field, name in names.items()}
     count = next(iter(found.values())).shape[0]
-    for field, values in found.items():
+    for field, array in found.items():
         expected = (count, *about.shape(field))
         if len(about.shape(field)) > len(about.grid):
             expected = (count, *about.grid, about.shape(field)[0])
-        if values.shape != expected:
-            raise ValueError(f"{path}: variable {names[field]!r} must be {expected}, got {values.shape}")
+        if array.shape != expected:
+            raise ValueError(f"{path}: variable {names[field]!r} must be {expected}, got {array.shape}")
 
     def values(name: str, start: int, stop: int) -> Array:
         rows = np.asarray(found[name][start:stop])

@@ -43,9 +43,9 @@ def split_sizes(count: int, train: int | None, validation: int, test: int) -> di
     left = count - validation - test if train is None else train
     if min(left, validation, test) < 0 or left < 1 or left + validation + test > count:
         raise ValueError(
-            f"samples.train={'the rest' if train is None else train} samples.validation={validation} samples.test={test}"
-            f" cannot be cut from a file of {count} samples (train takes the first, then validation, then test; at "
-            "least one for train)"
+            f"samples.train={'the rest' if train is None else train} samples.validation={validation} "
+            f"samples.test={test} cannot be cut from a file of {count} samples (train takes the first, at least one, then "
+            "validation, then test)"
         )
     return {"train": left, "validation": validation, "test": test}
 
@@ -58,7 +58,7 @@ def write_folder(
     dtype: str,
     on_shard: Callable[[int], None] = lambda count: None,
 ) -> Spec:
-    """Samples as an ordinary dataset: spec, shards with sidecars, manifest; the same call goes on where one was cut off.
+    """Samples as an ordinary dataset: spec, shards with sidecars, manifest. The same call completes an interrupted one.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from datagen.interchange.samples import NOTE, Array, Samples, Wanted, note_of, read_note, stored_dtype
+from datagen.interchange.samples import NOTE, Array, Samples, Wanted, named, note_of, read_note, stored_dtype
 from datagen.pdes.imported import Imported
 
 TITLE = "neuraloperator's .pt: a dictionary of tensors x and y"
@@ -23,7 +23,7 @@ SUFFIX = ".pt"
 
 
 def _squeezed(about: Imported) -> bool:
-    return about.times is None and len(about.role("input")) == len(about.role("output")) == 1
+    return about.frame_times is None and [len(names) for names in named(about)] == [1, 1]
 
 
 def write(samples: Samples, path: Path, place: Path) -> None:
@@ -31,8 +31,8 @@ def write(samples: Samples, path: Path, place: Path) -> None:
     import torch  # seconds; only this format needs it
 
     tensors = {}
-    for key, role in (("x", "input"), ("y", "output")):
-        values = samples.stacked(samples.names(role), 0, samples.count, axis=1)
+    for key, names in zip("xy", named(samples.about), strict=True):
+        values = samples.stacked(names, 0, samples.count, axis=1)
         tensors[key] = torch.from_numpy(values[:, 0] if _squeezed(samples.about) else values)
     # Tensors alone would do for their reader, which looks at x and y only.
     torch.save({**tensors, NOTE: note_of(samples.about)}, place)
@@ -51,7 +51,7 @@ def read(path: Path, wanted: Wanted) -> Iterator[Samples]:
         squeezed = _squeezed(about) and x.ndim == len(about.grid) + 1
     else:
         about, squeezed = _foreign(path, wanted, x, y)
-    inputs, outputs = ([field.name for field in about.role(role)] for role in ("input", "output"))
+    inputs, outputs = named(about)
     for key, tensor, names in (("x", x, inputs), ("y", y, outputs)):
         expected = (len(x), *(() if squeezed else (len(names),)), *about.shape(names[0]))
         if tensor.shape != expected:
@@ -77,7 +77,9 @@ def _load(path: Path) -> dict[Any, Any]:
             "Load it where you trust it, and save a plain dictionary of tensors x and y"
         ) from None
     except (RuntimeError, ValueError, EOFError, OSError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a file that torch.save has written, or is truncated: {_first(error)}") from None
+        raise ValueError(
+            f"{path} is not a file that torch.save has written, or is truncated: {_first(error)}"
+        ) from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a dictionary of tensors x and y, got {type(content).__name__}")
     return content
@@ -98,7 +100,9 @@ def _tensor(content: dict[Any, Any], key: str, path: Path) -> Array:
     if value.layout is not torch.strided or value.is_quantized or value.dtype is torch.bfloat16:
         raise ValueError(f"{path}: {key} must be a plain tensor, got {value.dtype}, {value.layout}")
     if not 2 <= value.ndim <= 6:
-        raise ValueError(f"{path}: {key} must be (samples, *grid) or (samples, channels, *grid), got {tuple(value.shape)}")
+        raise ValueError(
+            f"{path}: {key} must be (samples, *grid) or (samples, channels, *grid), got {tuple(value.shape)}"
+        )
     return np.asarray(value.detach().numpy())
 
 
@@ -113,5 +117,8 @@ def _foreign(path: Path, wanted: Wanted, x: Array, y: Array) -> tuple[Imported, 
         raise ValueError(f"{path}: dimension={axes} does not fit x of shape {x.shape}")
     if axes == x.ndim - 1:
         return wanted.describe(["x"], ["y"], x.shape[1:]), True
-    names = [[f"{key}_{i}" for i in range(t.shape[1])] if t.shape[1] > 1 else [key] for key, t in (("x", x), ("y", y))]
-    return wanted.describe(*names, grid=x.shape[2:]), False
+
+    def channels(key: str, width: int) -> list[str]:
+        return [key] if width == 1 else [f"{key}_{number}" for number in range(width)]
+
+    return wanted.describe(channels("x", x.shape[1]), channels("y", y.shape[1]), x.shape[2:]), False

@@ -44,8 +44,8 @@ def write(samples: Samples, path: Path, place: Path) -> None:
             shape = (samples.count, *about.shape(field.name))
             pieces = (samples.read(field.name, start, stop) for start, stop in samples.pieces())
             member(field.name, samples.dtype, shape, pieces)
-        if about.times is not None:
-            member(TIME, "f8", (len(about.times),), iter([np.array(about.times)]))
+        if about.frame_times is not None:
+            member(TIME, "f8", (len(about.frame_times),), iter([np.array(about.frame_times)]))
         note = np.array(note_of(about))
         member(NOTE, note.dtype, (), iter([note]))
 
@@ -141,7 +141,9 @@ def _samples(archive: zipfile.ZipFile, path: Path, wanted: Wanted) -> Samples:
         if TIME in held:
             listed = member(archive, TIME, path)
             if len(listed.shape) != 1 or listed.dtype.kind not in "iuf":
-                raise ValueError(f"{path}: {TIME} must be a list of numbers, got {listed.dtype} of shape {listed.shape}")
+                raise ValueError(
+                    f"{path}: {TIME} must be a list of numbers, got {listed.dtype} of shape {listed.shape}"
+                )
             times = [float(t) for t in listed.rows(0, listed.shape[0])]
         about = wanted.describe(wanted.inputs, wanted.outputs, shape[1:], times)
     found = {field.name: member(archive, field.name, path) for field in about.fields}
@@ -152,5 +154,3 @@ def _samples(archive: zipfile.ZipFile, path: Path, wanted: Wanted) -> Samples:
             raise ValueError(f"{path}: array {name!r} must be {(count, *about.shape(name))}, got {entry.shape}")
     dtype = stored_dtype([entry.dtype for entry in found.values()], path)
     return Samples(about, count, dtype, lambda name, start, stop: found[name].rows(start, stop))
-
-

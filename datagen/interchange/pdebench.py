@@ -28,12 +28,13 @@ from datagen.interchange.samples import (
     Array,
     Samples,
     Wanted,
-    frame_times,
     initial_or_other,
     leads,
+    named,
     note_of,
     read_note,
     stored_dtype,
+    trajectory_times,
 )
 from datagen.pdes.imported import Imported
 
@@ -53,9 +54,9 @@ def write(samples: Samples, path: Path, place: Path) -> None:
     """Write the file; ``place`` is where it will be named ``path``."""
     check_suffix(path, SUFFIX)
     about, axes = samples.about, len(samples.about.grid)
-    inputs, outputs = samples.names("input"), samples.names("output")
-    steady = about.times is None
-    starts, others = initial_or_other(about)
+    inputs, outputs = named(about)
+    steady = about.frame_times is None
+    _, others = initial_or_other(about)
     if steady and (axes, len(inputs), len(outputs)) != (2, 1, 1):
         raise ValueError(
             "format=pdebench holds steady problems of one input and one output in two dimensions; this dataset has "
@@ -67,7 +68,7 @@ def write(samples: Samples, path: Path, place: Path) -> None:
             f"Darcy's); this dataset has {', '.join([*others, *outputs])} in {axes}. Use format=pdebench_grouped"
         )
     with h5py.File(place, "w") as file:
-        times = [0.0] if steady else frame_times(about)
+        times = [0.0] if steady else trajectory_times(about)
         grid = about.mesh.shape
         tensor = file.create_dataset("tensor", (samples.count, len(times), *grid), samples.dtype)
         nu = file.create_dataset("nu", (samples.count, *grid), samples.dtype) if steady else None
@@ -112,7 +113,7 @@ def read(path: Path, wanted: Wanted) -> Iterator[Samples]:
 
 
 def trajectory_part(about: Imported, name: str, trajectory: Array) -> Array:
-    """The frames of an output, or its initial field: ``(n, frames, *grid)`` to ``(n, frames', *grid)`` or ``(n, *grid)``."""
+    """Of ``(n, frames, *grid)`` the stored frames of an output, or its initial field ``(n, *grid)``."""
     if name.startswith(INITIAL) and name not in {field.name for field in about.role("output")}:
         return np.asarray(trajectory[:, 0])
     return np.asarray(trajectory[:, 1:] if leads(about) else trajectory)
@@ -122,14 +123,14 @@ def _about(file: h5py.File, path: Path, wanted: Wanted, grid: list[int], frames:
     note = hdf5.text(file, NOTE)
     if note is not None and not wanted.names_fields:
         about = wanted.amend(read_note(note, path))
-        expected = 1 if about.times is None else len(frame_times(about))
-        if about.mesh.shape != tuple(grid) or frames != expected or (about.times is None) != steady:
+        expected = 1 if about.frame_times is None else len(trajectory_times(about))
+        if about.mesh.shape != tuple(grid) or frames != expected or (about.frame_times is None) != steady:
             raise ValueError(f"{path}: its arrays do not have the shapes that its note on Southwell's fields says")
         return about
     x = _axes(file, path, grid)
     if steady:
         return wanted.describe(["nu"], ["tensor"], grid, coordinates=x)
-    return wanted.describe_evolution(["tensor"], grid, times_after_first(file, path, frames), x)
+    return wanted.describe_evolution(["tensor"], grid, _times(file, path, frames), x)
 
 
 def _axes(file: h5py.File, path: Path, grid: list[int]) -> list[Array]:
@@ -139,12 +140,12 @@ def _axes(file: h5py.File, path: Path, grid: list[int]) -> list[Array]:
     return x
 
 
-def times_after_first(file: h5py.File, path: Path, frames: int) -> list[float]:
-    """Times of all frames but the first, counted from it; ``t-coordinate`` has one entry more than there are frames."""
+def _times(file: h5py.File, path: Path, frames: int) -> list[float]:
+    """Times of the frames, counted from the first; ``t-coordinate`` has one entry more than there are frames."""
     t = hdf5.coordinates(file, ["t-coordinate"])[0]
     if len(t) not in (frames, frames + 1) or frames < 2:
         raise ValueError(f"{path}: {frames} frames (at least 2 are needed) and {len(t)} times do not go together")
-    return [float(value) for value in t[1:frames] - t[0]]
+    return [float(value) for value in t[:frames] - t[0]]
 
 
 def _flow(file: h5py.File, path: Path, wanted: Wanted) -> Samples:
@@ -160,13 +161,13 @@ def _flow(file: h5py.File, path: Path, wanted: Wanted) -> Samples:
     if any(a.shape != shape for a in arrays) or not 3 <= len(shape) <= 5:
         raise ValueError(f"{path}: {', '.join(names)} must share one shape (samples, frames, *grid), got {shape}")
     count, frames, *grid = shape
-    times, x = times_after_first(file, path, frames), _axes(file, path, grid)
+    times, x = _times(file, path, frames), _axes(file, path, grid)
     about = wanted.describe_evolution(names, grid, times, x)
-    inputs, outputs = ([field.name for field in about.role(role)] for role in ("input", "output"))
+    inputs, outputs = named(about)
 
     def values(name: str, start: int, stop: int) -> Array:
         if name in outputs:
-            return np.asarray(arrays[outputs.index(name)][start:stop, 1:])
+            return np.asarray(arrays[outputs.index(name)][start:stop])
         return np.asarray(arrays[inputs.index(name)][start:stop, 0])
 
     return Samples(about, count, stored_dtype([a.dtype for a in arrays], path), values)

@@ -9,7 +9,6 @@ every frame. A steady problem: two frames, the inputs and then the outputs, at t
 training loop learns the map; where there are fewer of the one than of the other, the channels left over are zero.
 """
 
-import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,12 +26,13 @@ from datagen.interchange.samples import (
     Array,
     Samples,
     Wanted,
-    frame_times,
     initial_or_other,
     leads,
+    named,
     note_of,
     read_note,
     stored_dtype,
+    trajectory_times,
 )
 from datagen.pdes.imported import Imported
 
@@ -47,7 +47,7 @@ def write(samples: Samples, path: Path, place: Path) -> None:
     if len(about.grid) > 3:
         raise ValueError(f"format=pdebench_grouped knows the axes x, y and z, and this dataset has {len(about.grid)}")
     digits = max(4, len(str(samples.count - 1)))
-    times = [0.0, 1.0] if about.times is None else frame_times(about)
+    times = [0.0, 1.0] if about.frame_times is None else trajectory_times(about)
     config = json.dumps({NOTE: json.loads(note_of(about)), "channels": _channels(about)})
     with h5py.File(place, "w") as file:
         for start, stop in samples.pieces():
@@ -62,8 +62,8 @@ def write(samples: Samples, path: Path, place: Path) -> None:
 
 def _channels(about: Imported) -> dict[str, Any]:
     """Which field is in which channel, for people."""
-    inputs, outputs = ([field.name for field in about.role(role)] for role in ("input", "output"))
-    if about.times is None:
+    inputs, outputs = named(about)
+    if about.frame_times is None:
         return {"frame 0": inputs, "frame 1": outputs}
     return {"every frame": [*outputs, *initial_or_other(about)[1]]}
 
@@ -71,8 +71,8 @@ def _channels(about: Imported) -> dict[str, Any]:
 def _data(samples: Samples, start: int, stop: int) -> Array:
     """``(n, frames, *grid, channels)``."""
     about = samples.about
-    inputs, outputs = samples.names("input"), samples.names("output")
-    if about.times is None:
+    inputs, outputs = named(about)
+    if about.frame_times is None:
         width, shape = max(len(inputs), len(outputs)), (stop - start, *about.mesh.shape)
         data = np.zeros((shape[0], 2, *shape[1:], width), dtype=samples.dtype)
         for frame, names in enumerate((inputs, outputs)):
@@ -96,7 +96,7 @@ def read(path: Path, wanted: Wanted) -> Iterator[Samples]:
         if not 3 <= first.ndim <= 5:
             raise ValueError(f"{path}: {groups[0]}/data must be (frames, *grid, channels), got shape {first.shape}")
         about = _about(file, groups[0], path, wanted, first.shape)
-        inputs, outputs = ([field.name for field in about.role(role)] for role in ("input", "output"))
+        inputs, outputs = named(about)
         others = initial_or_other(about)[1]
 
         def sample(number: int) -> Array:
@@ -112,7 +112,7 @@ def read(path: Path, wanted: Wanted) -> Iterator[Samples]:
             found = []
             for number in range(start, stop):
                 data = sample(number)
-                if about.times is None:
+                if about.frame_times is None:
                     place = outputs.index(name) if name in outputs else inputs.index(name)
                     found.append(data[1 if name in outputs else 0, ..., place])
                 elif name in outputs:
@@ -135,7 +135,7 @@ def _about(file: h5py.File, group: str, path: Path, wanted: Wanted, shape: tuple
     if isinstance(note, dict) and NOTE in note and not wanted.names_fields:
         about = wanted.amend(read_note(json.dumps(note[NOTE]), path))
         channels = [len(names) for names in _channels(about).values()]
-        expected = 2 if about.times is None else len(frame_times(about))
+        expected = 2 if about.frame_times is None else len(trajectory_times(about))
         if about.mesh.shape != tuple(grid) or (frames, width) != (expected, max(channels)):
             raise ValueError(f"{path}: its arrays do not have the shapes that its note on Southwell's fields says")
         return about
@@ -144,4 +144,4 @@ def _about(file: h5py.File, group: str, path: Path, wanted: Wanted, shape: tuple
     if [len(values) for values in x] != list(grid) or len(t) != frames or frames < 2:
         raise ValueError(f"{path}: {group}/grid does not fit its data of shape {shape}, of at least 2 frames")
     names = [f"channel_{number}" for number in range(width)]
-    return wanted.describe_evolution(names, grid, [float(value) for value in t[1:] - t[0]], x)
+    return wanted.describe_evolution(names, grid, [float(value) for value in t - t[0]], x)

@@ -2,8 +2,8 @@
 
 An evolution:
 
-    solution        float32 (samples, time, channels, x, y)   outputs; frame 0 is their initial fields. ``velocity`` where
-                                                              all outputs are components of one, named velocity_...
+    solution        float32 (samples, time, channels, x, y)   outputs; frame 0 is their initial fields;
+                                                              ``velocity`` if all outputs are called velocity_...
     <input>         float32 (samples, x, y)                   every other input, as ``c`` in their wave datasets
 
 A steady problem, as their airfoil's:
@@ -29,12 +29,13 @@ from datagen.interchange.samples import (
     Array,
     Samples,
     Wanted,
-    frame_times,
     initial_or_other,
     leads,
+    named,
     note_of,
     read_note,
     stored_dtype,
+    trajectory_times,
 )
 from datagen.pdes.imported import Imported
 
@@ -44,24 +45,24 @@ VARIABLES = ("velocity", "solution", "data")
 
 
 def _variable(about: Imported) -> str:
-    velocity = about.times is not None and all(f.name.startswith("velocity") for f in about.role("output"))
+    velocity = about.frame_times is not None and all(f.name.startswith("velocity") for f in about.role("output"))
     return "velocity" if velocity else "solution"
 
 
 def write(samples: Samples, path: Path, place: Path) -> None:
     """Write the file; ``place`` is where it will be named ``path``."""
     about = samples.about
-    inputs, outputs = samples.names("input"), samples.names("output")
-    others = [] if about.times is None else initial_or_other(about)[1]
+    inputs, outputs = named(about)
+    others = [] if about.frame_times is None else initial_or_other(about)[1]
     axes, grid = about.mesh.axis_names, about.mesh.shape
     clashes = {*others} & {*axes, "sample", "time", "channel", *VARIABLES}
     if clashes:
         raise ValueError(f"format=poseidon has another use for the variable name {min(clashes)!r}")
     # NetCDF wants the order in which things were made.
     with h5py.File(place, "w", track_order=True) as file:
-        times = None if about.times is None else np.array(frame_times(about))
+        times = None if about.frame_times is None else np.array(trajectory_times(about))
         width = len(outputs) if times is not None else len(inputs) + len(outputs)
-        scales = {"sample": np.arange(samples.count), "channel": np.arange(width)}
+        scales: dict[str, Array] = {"sample": np.arange(samples.count), "channel": np.arange(width)}
         scales |= {} if times is None else {"time": times}
         scales |= {name: about.mesh.coordinates(axis) for axis, name in enumerate(axes)}
         for name, values in scales.items():
@@ -119,8 +120,10 @@ def _foreign(path: Path, wanted: Wanted, name: str, solution: h5py.Dataset) -> I
     if solution.ndim == 5:
         _, frames, width, *grid = solution.shape
         if frames < 2:
-            raise ValueError(f"{path}: {name} must have at least two frames along its second axis, got {solution.shape}")
-        times = [float(t) for t in np.arange(1, frames) / (frames - 1)]
+            raise ValueError(
+                f"{path}: {name} must have at least two frames along its second axis, got {solution.shape}"
+            )
+        times = [float(t) for t in np.arange(frames) / (frames - 1)]
         return wanted.describe_evolution([f"{name}_{number}" for number in range(width)], grid, times)
     if solution.ndim == 4 and solution.shape[1] == 2:
         return wanted.describe(["input"], ["output"], solution.shape[2:])
@@ -131,16 +134,16 @@ def _foreign(path: Path, wanted: Wanted, name: str, solution: h5py.Dataset) -> I
 
 
 def _of(file: h5py.File, path: Path, solution: h5py.Dataset, about: Imported, source: h5py.Dataset | None) -> Samples:
-    inputs, outputs = ([field.name for field in about.role(role)] for role in ("input", "output"))
-    others = [] if about.times is None else initial_or_other(about)[1]
+    inputs, outputs = named(about)
+    others = [] if about.frame_times is None else initial_or_other(about)[1]
     beside = {name: hdf5.array(file, name) for name in others}
     grid = about.mesh.shape
     if source is not None:
         expected: tuple[int, ...] = grid
-    elif about.times is None:
+    elif about.frame_times is None:
         expected = (len(inputs) + len(outputs), *grid)
     else:
-        expected = (len(frame_times(about)), len(outputs), *grid)
+        expected = (len(trajectory_times(about)), len(outputs), *grid)
     wrong = [a for a in beside.values() if a.shape != (len(solution), *grid)]
     if solution.shape[1:] != expected or wrong:
         raise ValueError(
@@ -153,7 +156,7 @@ def _of(file: h5py.File, path: Path, solution: h5py.Dataset, about: Imported, so
             return np.asarray(beside[name][start:stop])
         if source is not None:
             return np.asarray((solution if name in outputs else source)[start:stop])
-        if about.times is None:
+        if about.frame_times is None:
             return np.asarray(solution[start:stop, [*inputs, *outputs].index(name)])
         channel = outputs.index(name if name in outputs else name.removeprefix(INITIAL))
         frames = slice(None) if name in outputs or leads(about) else slice(0, 1)

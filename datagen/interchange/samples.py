@@ -18,6 +18,7 @@ PIECE_BYTES = 2**25
 NOTE = "southwell"
 # An input of this name is its output's frame before the first.
 INITIAL = "initial_"
+_NOTED = ("grid", "declared", "lengths", "centring", "sides", "frame_times")
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,6 @@ class Samples:
     dtype: str
     read: Callable[[str, int, int], Array]
 
-    def names(self, role: str) -> list[str]:
-        """Names of the fields of one role."""
-        return [field.name for field in self.about.role(role)]
-
     def stacked(self, names: Sequence[str], start: int, stop: int, axis: int) -> Array:
         """Several fields as channels along an axis."""
         return np.stack([self.read(name, start, stop) for name in names], axis=axis)
@@ -65,29 +62,35 @@ class Samples:
             yield start, min(start + step, self.count)
 
 
+def named(about: Imported) -> tuple[list[str], list[str]]:
+    """Names of what is given, drawn or constant, and of the outputs."""
+    given = [field.name for field in about.fields if field.role != "output"]
+    return given, [field.name for field in about.role("output")]
+
+
 def leads(about: Imported) -> bool:
     """Whether the initial fields stand before the stored frames: all outputs have one, and the times start after 0."""
     inputs = {field.name for field in about.role("input")}
     initial = all(INITIAL + field.name in inputs for field in about.role("output"))
-    return about.times is not None and about.times[0] > 0 and initial
+    return about.frame_times is not None and about.frame_times[0] > 0 and initial
 
 
-def frame_times(about: Imported) -> list[float]:
+def trajectory_times(about: Imported) -> list[float]:
     """Times of the frames of `Samples.trajectory`."""
-    return [*([0.0] if leads(about) else []), *(about.times or ())]
+    return [*([0.0] if leads(about) else []), *(about.frame_times or ())]
 
 
 def initial_or_other(about: Imported) -> tuple[list[str], list[str]]:
     """Names of the inputs that are initial fields of outputs, and of the others."""
-    starts = [INITIAL + field.name for field in about.role("output")]
-    inputs = [field.name for field in about.role("input")]
+    inputs, outputs = named(about)
+    starts = [INITIAL + name for name in outputs]
     return [name for name in inputs if name in starts], [name for name in inputs if name not in starts]
 
 
 def note_of(about: Imported) -> str:
     """What the format has no words for, as JSON."""
     values = about.parameters()
-    return json_bytes({key: values[key] for key in ("grid", "declared", "lengths", "centring", "sides", "times")}).decode()
+    return json_bytes({key: values[key] for key in _NOTED}).decode()
 
 
 def read_note(text: Any, path: Path) -> Imported:
@@ -143,7 +146,7 @@ class Wanted:
                 raise ValueError(f"{role}s={','.join(names)} names {len(names)} fields, and the file has {len(found)}")
         declared = [{"name": name, "role": role} for role, names, _ in chosen for name in names]
         box = {} if coordinates is None else box_of(coordinates)
-        return self.amend(Imported(grid=tuple(grid), declared=declared, times=times, **box))
+        return self.amend(Imported(grid=tuple(grid), declared=declared, frame_times=times, **box))
 
     def describe_evolution(
         self,

@@ -1,12 +1,12 @@
 """Samples that were read from somebody's file: what they are is known, where they come from is a name and a hash."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datagen.discretise import PERIODIC, Dirichlet, Neumann, Robin, boundary_names
 from datagen.family import Family, Field, LinearSystem, Sample, register
@@ -30,8 +30,8 @@ MAX_FIELDS, MAX_DIMENSION = 100, 8
 class Imported(Family):
     """Fields on one grid, with names, units and roles, whose values come from a file and from no equation.
 
-    `southwell-data import` writes datasets of this family. They train and evaluate as others do, but there is nothing to
-    draw, to solve or to check a residual against: `sample` and `system` say so.
+    `southwell-data import` writes datasets of this family. They train and evaluate as others do, but there is nothing
+    to draw, to solve or to check a residual against: `sample` and `system` say so.
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ class Imported(Family):
         "cell", "node" or "periodic-node".
     sides : sequence of pairs of str, optional
         Conditions per axis, at its lower and its upper end: "dirichlet", "neumann", "robin", "periodic" or "unknown".
-    times : sequence of float, optional
-        Of the frames, where output fields are ``(frames, *grid)``; None for a steady problem.
+    frame_times : sequence of float, optional
+        Of the frames, where output fields are ``(frames, *grid)``: two or more; None for a steady problem.
     source, sha256 : str
         Name and hash of the file.
     layout : str
@@ -74,7 +74,7 @@ class Imported(Family):
     lengths: Sequence[float] | None = None
     centring: str = "cell"
     sides: Sequence[Sequence[str]] | None = None
-    times: Sequence[float] | None = None
+    frame_times: Sequence[float] | None = None
     source: str = ""
     sha256: str = ""
     layout: str = ""
@@ -106,11 +106,12 @@ class Imported(Family):
                 f"periodic at both ends or at none; got {self.sides!r}"
             )
         put("sides", sides)
-        if self.times is not None:
-            times = tuple(float(t) for t in self.times)
-            if not times or not all(map(math.isfinite, times)) or any(b <= a for a, b in zip(times, times[1:], strict=False)):
-                raise ValueError(f"imported: times must be finite and increase, got {self.times!r}")
-            put("times", times)
+        if self.frame_times is not None:
+            times = tuple(float(t) for t in self.frame_times)
+            if len(times) < 2 or not np.all(np.isfinite(times)) or np.any(np.diff(times) <= 0):
+                raise ValueError(f"imported: frame_times must be two or more, finite, and increase, got {times!r}")
+            put("frame_times", times)
+        put("evolves", self.frame_times is not None)
         self.mesh  # noqa: B018  checks lengths
 
     @classmethod
@@ -118,14 +119,14 @@ class Imported(Family):
         """What another family says of its fields, grid and sides, without its equation."""
         if isinstance(family, cls) and not changes:
             return family
-        times = getattr(family, "times", None)
+        times = [float(t) for t in family.times] if getattr(family, "evolves", False) else None
         values: dict[str, Any] = {
             "grid": family.mesh.shape,
             "declared": [asdict(field) for field in family.fields],
             "lengths": family.mesh.lengths,
             "centring": family.mesh.centring,
             "sides": boundary_names(family.boundary),
-            "times": None if times is None else [float(t) for t in times],
+            "frame_times": times,
         }
         return cls(**{**values, **changes})
 
@@ -141,10 +142,15 @@ class Imported(Family):
             PERIODIC if pair[0] == PERIODIC else (_SIDES[pair[0]], _SIDES[pair[1]]) for pair in self.sides or ()
         )
 
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """The times of the frames; a steady problem has one."""
+        return np.zeros(1) if self.frame_times is None else np.array(self.frame_times)
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Of one sample of a field: the grid, with the frames before it for outputs of an evolution."""
         output = any(field.name == name and field.role == "output" for field in self.fields)
-        frames = (len(self.times),) if output and self.times is not None else ()
+        frames = (len(self.times),) if output and self.frame_times is not None else ()
         return (*frames, *self.mesh.shape)
 
     def sample(self, rng: np.random.Generator) -> Sample:

@@ -113,7 +113,7 @@ def gif(store: Store, split: str = "train", index: int = 0, frames_per_second: i
 def png(figure: Any) -> bytes:
     """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     return buffer.getvalue()
 
 

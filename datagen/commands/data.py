@@ -138,9 +138,12 @@ def _dispatch(options: Any) -> None:
             print(f"note: {note}")
         for problem in report.problems:
             print(f"WRONG: {problem}", file=sys.stderr)
+        certified = (
+            f", {report.resolved} solved again; largest residual is {report.worst:.2g} of what tolerance and rounding "
+            "allow"
+        )
         print(
-            f"{options.path}: {report.samples:,} samples checked, {report.resolved} solved again; largest residual is "
-            f"{report.worst:.2g} of what tolerance and rounding allow; "
+            f"{options.path}: {report.samples:,} samples checked{certified if report.worst else ''}; "
             + ("no faults found" if report.sound else f"{len(report.problems)} FAULTS")
         )
         if not report.sound:

@@ -107,9 +107,7 @@ def settings(command: str, words: Sequence[str]) -> dict[str, Any]:
         try:
             found[key] = known[key][0](value)
         except ValueError:
-            raise ValueError(
-                f"southwell-data {command}: {key}={value} is not a number, or numbers with commas"
-            ) from None
+            raise ValueError(f"southwell-data {command}: {key}={value} is no number, nor numbers with commas") from None
     values = {key: found.get(key, default) for key, (_, default) in known.items()}
     missing = [key for key, value in values.items() if value is REQUIRED]
     if missing:

@@ -44,8 +44,8 @@ def split_sizes(count: int, train: int | None, validation: int, test: int) -> di
     if min(left, validation, test) < 0 or left < 1 or left + validation + test > count:
         raise ValueError(
             f"samples.train={'the rest' if train is None else train} samples.validation={validation} "
-            f"samples.test={test} cannot be cut from a file of {count} samples (train takes the first, at least one, then "
-            "validation, then test)"
+            f"samples.test={test} cannot be cut from a file of {count} samples (train takes the first, at least one; "
+            "then validation, then test)"
         )
     return {"train": left, "validation": validation, "test": test}
 

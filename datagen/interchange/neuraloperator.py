@@ -8,6 +8,9 @@
 The file is one pickle of tensors, so that a split has to be in memory while it is written; it is read by mapping.
 """
 
+import pickle
+import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,12 +68,12 @@ def read(path: Path, wanted: Wanted) -> Iterator[Samples]:
 
 
 def _load(path: Path) -> dict[Any, Any]:
-    import pickle
-
     import torch
 
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        # Files of torch before 1.6 are no archives, and cannot be mapped.
+        with warnings.catch_warnings(action="ignore"):  # on pickle protocols, of files that are refused anyway
+            content = torch.load(path, weights_only=True, map_location="cpu", mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} holds pickled objects, which could run code when loaded; only tensors are read ({_first(error)}). "

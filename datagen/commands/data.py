@@ -142,8 +142,10 @@ def _dispatch(options: Any) -> None:
             f", {report.resolved} solved again; largest residual is {report.worst:.2g} of what tolerance and rounding "
             "allow"
         )
+        if not (report.resolved or report.worst):
+            certified = ""  # samples of a file
         print(
-            f"{options.path}: {report.samples:,} samples checked{certified if report.worst else ''}; "
+            f"{options.path}: {report.samples:,} samples checked{certified}; "
             + ("no faults found" if report.sound else f"{len(report.problems)} FAULTS")
         )
         if not report.sound:

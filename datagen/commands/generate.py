@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from datagen.commands.cli import run
+from datagen.commands.own_families import offer_own_families
 from datagen.executors import available_cores
 from datagen.generate import estimate, generate
 from datagen.store import Shard, Spec
@@ -77,6 +78,7 @@ def generate_command(config: dict[str, Any]) -> None:
 
 def main() -> None:
     """Console entry point."""
+    offer_own_families()
     run(generate_command, "generate")
 
 

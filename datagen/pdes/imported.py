@@ -119,7 +119,7 @@ class Imported(Family):
         """What another family says of its fields, grid and sides, without its equation."""
         if isinstance(family, cls) and not changes:
             return family
-        times = [float(t) for t in family.times] if getattr(family, "evolves", False) else None
+        times = [float(t) for t in getattr(family, "times", ())] if getattr(family, "evolves", False) else None
         values: dict[str, Any] = {
             "grid": family.mesh.shape,
             "declared": [asdict(field) for field in family.fields],

@@ -40,7 +40,7 @@ def contact_sheet(store: Store, split: str = "train", start: int = 0, stop: int 
     from matplotlib.figure import Figure
 
     _check(store, split, start, stop)
-    times = frame_times(store)
+    times = store.times
     columns = []
     for field in store.fields:
         values = store.read(split, field.name, start, stop).astype(np.float64)
@@ -80,11 +80,11 @@ def gif(store: Store, split: str = "train", index: int = 0, frames_per_second: i
     from matplotlib.figure import Figure
 
     _check(store, split, index, index + 1)
+    if not store.evolves:
+        raise ValueError(f"the samples of {store.path} are steady: there is nothing to animate")
     outputs = [field for field in store.fields if field.role == "output"]
     movies = [store.read(split, field.name, index, index + 1)[0].astype(np.float64) for field in outputs]
-    if movies[0].ndim == len(store.shape):
-        raise ValueError(f"the samples of {store.path} are steady: there is nothing to animate")
-    times = frame_times(store)
+    times = store.times
     figure = Figure(figsize=(4.2 * len(outputs), 3.6), layout="constrained")
     panels = figure.subplots(1, len(outputs), squeeze=False)[0]
     drawn = [draw(place, store, movie[0], _scale([movie])) for place, movie in zip(panels, movies, strict=True)]
@@ -126,11 +126,6 @@ def label(field: Field) -> str:
     ('pressure [Pa]', 'u')
     """
     return field.name if field.units in ("", "1", "dimensionless", "unknown") else f"{field.name} [{field.units}]"
-
-
-def frame_times(store: Store) -> NDArray[np.float64]:
-    """Times of the frames."""
-    return np.asarray(getattr(store.family, "times", np.zeros(1)), dtype=np.float64)
 
 
 def plane(values: NDArray[Any]) -> NDArray[Any]:

@@ -10,8 +10,9 @@
 The HDF5 files hold nothing that depends on when, where or how fast they were made: the same spec gives the same bytes.
 Measured seconds are in the sidecars, outside every hash.
 
-A file follows the format of The Well (https://polymathic-ai.org/the_well/data_format): a steady field is an entry of
-``t0_fields`` with ``time_varying`` false. Readers refuse what a data file has no business to hold: external links,
+A file follows the format of The Well (https://polymathic-ai.org/the_well/data_format; `datagen.well_format`): a steady
+field, and the input of an evolution, is an entry of ``t0_fields`` with ``time_varying`` false; the output of an
+evolution has a frame a time of ``dimensions/time``, the initial state first, and ``time_varying`` true. Readers refuse what a data file has no business to hold: external links,
 object types, shapes other than those the spec implies, paths that leave the folder.
 """
 
@@ -161,7 +162,8 @@ class Spec:
 
     def sample_bytes(self) -> int:
         """Bytes that the fields of one sample take."""
-        return len(self.family.fields) * self.family.mesh.size * np.dtype(self.dtype).itemsize
+        values = sum(math.prod(self.family.stored_shape(field)) for field in self.family.fields)
+        return values * np.dtype(self.dtype).itemsize
 
 
 def _plain(value: Any) -> Any:
@@ -219,7 +221,8 @@ def shard_image(
     spec, shard
         What it is a shard of.
     fields : mapping
-        By declared name, each ``(samples, *grid)``; cast to the spec's dtype.
+        By declared name, each ``(samples, *grid)``, outputs of evolutions ``(samples, frames, *grid)``; cast to the
+        spec's dtype.
     scalars : mapping
         By name, each ``(samples,)``.
     records : mapping
@@ -247,7 +250,7 @@ def shard_image(
         file.attrs["simulation_parameters"] = _strings([])
 
         file.create_group("dimensions").attrs["spatial_dims"] = _strings(mesh.axis_names)
-        dataset("dimensions/time", np.zeros(1, np.float32), sample_varying=np.False_, time_varying=np.True_)
+        dataset("dimensions/time", family.times.astype(np.float32), sample_varying=np.False_, time_varying=np.True_)
         for axis, name in enumerate(mesh.axis_names):
             coordinates = mesh.coordinates(axis).astype(np.float32)
             dataset(f"dimensions/{name}", coordinates, sample_varying=np.False_, time_varying=np.False_)
@@ -276,7 +279,7 @@ def shard_image(
                 fields[field.name].astype(spec.dtype),
                 dim_varying=np.ones(mesh.dimension, dtype=bool),
                 sample_varying=np.True_,
-                time_varying=np.False_,
+                time_varying=np.bool_(family.varies_in_time(field)),
                 units=field.units,
                 description=field.description,
             )
@@ -361,6 +364,10 @@ class Store:
         The grid.
     boundary : tuple of pairs of str
         Names of the conditions per axis.
+    evolves : bool
+        Whether output fields have a frame a time.
+    times : ndarray, shape (frames,)
+        Of the frames of output fields; one, 0, for steady families.
     sizes : dict
         Samples per split.
     """
@@ -385,6 +392,8 @@ class Store:
         self.fields: tuple[Field, ...] = self.family.fields
         self.shape = self.family.mesh.shape
         self.boundary = boundary_names(self.family.boundary)
+        self.evolves = self.family.evolves
+        self.times = self.family.times
         self.sizes: dict[str, int] = dict(self._spec.samples)
         self._verified: set[Shard] = set()
 
@@ -394,15 +403,56 @@ class Store:
             raise ValueError(f"the dataset at {self.path} has no split {split!r}. {near_names(split, list(SPLITS))}")
         return [shard for shard in self._spec.shards if shard.split == split]
 
-    def read(self, split: str, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Values of one field, shape ``(stop - start, *grid)``, in the stored dtype."""
-        if name not in {f.name for f in self.fields}:
+    def read(
+        self, split: str, name: str, start: int = 0, stop: int | None = None, frame: int | None = None
+    ) -> NDArray[Any]:
+        """Values of one field, in the stored dtype.
+
+        Parameters
+        ----------
+        split, name : str
+        start, stop : int
+            Samples within the split.
+        frame : int, optional
+            One frame of a field that varies in time (-1: the last); only that is read.
+
+        Returns
+        -------
+        ndarray
+            ``(stop - start, *grid)``, or, for all frames of an output of an evolution, ``(stop - start, frames,
+            *grid)``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such split, field, sample or frame.
+        DamagedShard
+            If a file is not what the manifest says.
+        """
+        field = next((f for f in self.fields if f.name == name), None)
+        if field is None:
             raise ValueError(f"the dataset has no field {name!r}. {near_names(name, [f.name for f in self.fields])}")
-        return self._gather(split, f"t0_fields/{name}", start, stop, self.shape)
+        shape = self.family.stored_shape(field)
+        if frame is not None:
+            if not self.family.varies_in_time(field):
+                raise ValueError(f"field {name!r} does not vary in time: it has no frame {frame}")
+            if not -len(self.times) <= frame < len(self.times):
+                raise ValueError(f"frame {frame} is out of range: the dataset has {len(self.times)}")
+            frame %= len(self.times)
+        return self._gather(split, f"t0_fields/{name}", start, stop, shape, frame)
 
     def record(self, split: str, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """One number a sample: "quality/relative_residual", "cost/iterations", ... of shape ``(stop - start,)``."""
         return self._gather(split, name, start, stop, ())
+
+    def record_names(self, group: str) -> list[str]:
+        """What "provenance", "cost", "quality" or "scalars" hold: the names after the group's that `record` takes."""
+        shard = self.shards("train")[0]
+        self._verify(shard)
+        with open_shard(self.path / shard.file) as file:
+            if not isinstance(file.get(group), h5py.Group):
+                raise DamagedShard(f"{self.path / shard.file} lacks {group}")
+            return sorted(file[group])
 
     def _verify(self, shard: Shard) -> None:
         """Compare a shard with the manifest before its first use: nobody should train on flipped bits.
@@ -425,11 +475,17 @@ class Store:
         self._verified.add(shard)
 
     def sample(self, split: str, index: int) -> Sample:
-        """The inputs of one sample, as the family's `system` takes them."""
+        """The inputs of one sample, as the family's `system`, or `initial` and `evolve`, take them."""
         names = [f.name for f in self.fields if f.role != "output"]
-        return Sample({name: self.read(split, name, index, index + 1)[0] for name in names})
+        fields = {name: self.read(split, name, index, index + 1)[0] for name in names}
+        scalars = self.record_names("scalars")
+        return Sample(
+            fields, {name: float(self.record(split, f"scalars/{name}", index, index + 1)[0]) for name in scalars}
+        )
 
-    def _gather(self, split: str, name: str, start: int, stop: int | None, shape: Sequence[int]) -> NDArray[Any]:
+    def _gather(
+        self, split: str, name: str, start: int, stop: int | None, shape: Sequence[int], frame: int | None = None
+    ) -> NDArray[Any]:
         shards = self.shards(split)
         stop = self.sizes[split] if stop is None else stop
         if not 0 <= start <= stop <= self.sizes[split]:
@@ -441,16 +497,21 @@ class Store:
                 path, rows = self.path / shard.file, slice(first - shard.start, last - shard.start)
                 self._verify(shard)
                 with open_shard(path) as file:
-                    pieces.append(read_array(file, name, (shard.stop - shard.start, *shape), path, rows))
+                    part = rows if frame is None else (rows, frame)
+                    pieces.append(read_array(file, name, (shard.stop - shard.start, *shape), path, part))
         if not pieces:
-            return np.zeros((0, *shape), dtype=self.spec["dtype"])
+            return np.zeros((0, *(shape if frame is None else shape[1:])), dtype=self.spec["dtype"])
         return np.concatenate(pieces)
 
 
 def read_array(
-    file: h5py.File, name: str, shape: tuple[int, ...], path: Path, rows: slice | None = None
+    file: h5py.File,
+    name: str,
+    shape: tuple[int, ...],
+    path: Path,
+    part: slice | tuple[slice | int, ...] = slice(None),
 ) -> NDArray[Any]:
-    """Values of a dataset of a shard (some rows of it), after its shape was compared with what the spec implies.
+    """Values of a dataset of a shard (a part of it), after its shape was compared with what the spec implies.
 
     Raises
     ------
@@ -463,7 +524,7 @@ def read_array(
         entry = file[name]
         if not isinstance(entry, h5py.Dataset) or entry.shape != shape:
             raise DamagedShard(f"{path}: {name} must be an array of shape {shape}, got {entry}")
-        values: NDArray[Any] = entry[rows if rows is not None else slice(None)]
+        values: NDArray[Any] = entry[part]
     except _HDF5_ERRORS as error:
         raise DamagedShard(f"{path}: {name} cannot be read: {error}") from None
     return values

@@ -75,6 +75,11 @@ def evaluate(
     out = checkpoint.parent / "evaluation" if out is None else Path(out)
     predictor = load(checkpoint, device)
     predictor.check_store(store)
+    if certified_samples and store.evolves:
+        raise ValueError(
+            f"certify={certified_samples}: only predictions of steady families can be finished by a linear solver, and "
+            f"{store.path} holds {store.family.name}, which evolves in time; leave certify out"
+        )
     _refuse_another_evaluation(out, checkpoint, store)
 
     test = load_split(store, "test")

@@ -17,12 +17,20 @@ import numpy as np
 
 from datagen.commands.cli import FAILED, REFUSED, check_configs, fail, handle_termination, said
 from datagen.commands.exchange import KEYS_HELP, export_command, import_command, show_command
+from datagen.evolve.family import EvolvingFamily
 from datagen.files import read_json
 from datagen.generate import merge
 from datagen.store import Store
 from datagen.validate import validate
 
 WRITERS = {"export": export_command, "import": import_command, "show": show_command}
+_COUNTS = ("iterations", "steps", "evaluations")
+
+
+def _frames(store: Store) -> str:
+    times, steps = store.times, np.diff(store.times)
+    even = f" in steps of {steps[0]:g}" if np.ptp(steps) < 1e-6 * times[-1] else ""
+    return f"  frames      {len(times)}, from t = {times[0]:g} to {times[-1]:g}{even}"
 
 
 def info(path: Path) -> str:
@@ -34,6 +42,7 @@ def info(path: Path) -> str:
         f"{path}: {family.name}, {family.title}",
         f"  grid        {' x '.join(map(str, store.shape))}, {family.mesh.centring}-centred, "
         f"box {' x '.join(f'{length:g}' for length in family.mesh.lengths)}",
+        *([_frames(store)] if store.family.evolves else []),
         f"  samples     {', '.join(f'{split} {count:,}' for split, count in store.sizes.items())}",
         *(_made(store) if family.made_by_solving else _read(store)),
         f"  size        {size / 1e6:,.1f} MB in {len(store.manifest['shards'])} shards of {spec['dtype']}",
@@ -49,26 +58,29 @@ def info(path: Path) -> str:
         )
     if not family.made_by_solving:
         return "\n".join(lines)
-    residuals = np.concatenate([store.record(split, "quality/relative_residual") for split in store.sizes])
     solvers = np.concatenate([store.record(split, "provenance/solver") for split in store.sizes])
-    lines.append(
-        f"  residuals   relative, of the float64 solutions: median {np.median(residuals):.2e}, "
-        f"worst {residuals.max():.2e}"
-        f" (solved by {', '.join(sorted(name.decode() for name in set(solvers)))})"
-    )
+    by = f" (by {', '.join(sorted(name.decode() for name in set(solvers)))})"
+    for name, meaning in _record_meanings(store).items():
+        values = np.concatenate([store.record(split, f"quality/{name}") for split in store.sizes])
+        lines.append(f"  {meaning}: median {np.median(values):.2e}, worst {values.max():.2e}{by}")
     return "\n".join(lines)
 
 
 def _made(store: Store) -> list[str]:
     """How samples that were drawn and solved were made."""
-    spec, totals = store.spec, store.manifest["totals"]
+    spec, totals, family = store.spec, store.manifest["totals"], store.family
+    solver = ", ".join(f"{k}={v}" for k, v in spec["solver"].items())
+    if isinstance(family, EvolvingFamily):
+        own = family.solver(spec["solver"]) is None
+        solver = family.integrator if own else f"{family.integrator}, {solver}"
     sidecars = [read_json(store.path / shard.sidecar) for split in store.sizes for shard in store.shards(split)]
     seconds = sum(sidecar["seconds"]["total"] for sidecar in sidecars)
     return [
         f"  parameters  {', '.join(f'{k}={v}' for k, v in spec['pde'].items() if k not in ('name', 'grid'))}",
         f"  seed        {spec['seed']}",
-        f"  solver      {', '.join(f'{k}={v}' for k, v in spec['solver'].items())}",
-        f"  cost        {seconds:,.1f} core seconds, {totals['iterations']:,} iterations, "
+        f"  solver      {solver}",
+        f"  cost        {seconds:,.1f} core seconds, "
+        f"{', '.join(f'{number:,} {name}' for name, number in totals.items() if name in _COUNTS)}, "
         f"{store.manifest['failed_attempts']} failed draws replaced",
     ]
 
@@ -81,6 +93,14 @@ def _read(store: Store) -> list[str]:
         f"  file        {pde['source']}, {pde['layout']}, sha256 {pde['sha256'][:16]}...",
         f"  sides       {sides}",
     ]
+
+
+def _record_meanings(store: Store) -> dict[str, str]:
+    """The records of quality that are errors, and what to call them."""
+    if not store.family.evolves:
+        return {"relative_residual": "residuals   relative, of the float64 solutions"}
+    drifts = [name for name in store.record_names("quality") if name.endswith("_drift")]
+    return {name: f"conserved   relative drift of the mean of {name.removesuffix('_drift')}" for name in drifts}
 
 
 def _path(word: str) -> Path:
@@ -120,7 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
         _dispatch(options)
     except ValueError as error:
         fail(str(error), REFUSED)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         fail(said(error), FAILED)
 
 
@@ -138,8 +158,9 @@ def _dispatch(options: Any) -> None:
             print(f"note: {note}")
         for problem in report.problems:
             print(f"WRONG: {problem}", file=sys.stderr)
+        error = "residual" if not Store(options.path).evolves else "difference"
         certified = (
-            f", {report.resolved} solved again; largest residual is {report.worst:.2g} of what tolerance and rounding "
+            f", {report.resolved} solved again; largest {error} is {report.worst:.2g} of what tolerance and rounding "
             "allow"
         )
         if not (report.resolved or report.worst):

@@ -15,7 +15,7 @@ from datagen.store import FORMAT_VERSION, Shard, Spec, Store, code_version, shar
 
 
 def stored(store: Store, split: str) -> Samples:
-    """One split of a dataset.
+    """One split of a dataset; scalars become inputs that are the same at every point, since no format has a place.
 
     Raises
     ------
@@ -26,10 +26,20 @@ def stored(store: Store, split: str) -> Samples:
     if not store.sizes[split]:
         raise ValueError(f"the dataset at {store.path} has no samples in split {split!r}; it has {store.sizes}")
 
+    about, dtype, scalars = Imported.of(store.family), store.spec["dtype"], store.record_names("scalars")
+    if scalars:
+        described = [
+            {"name": name, "role": "input", "description": "one number a sample, at every point"} for name in scalars
+        ]
+        about = dataclasses.replace(about, declared=[*described, *about.declared])
+
     def read(name: str, start: int, stop: int) -> Array:
+        if name in scalars:
+            values = store.record(split, f"scalars/{name}", start, stop).astype(dtype)
+            return np.broadcast_to(values.reshape(-1, *[1] * len(store.shape)), (stop - start, *store.shape))
         return store.read(split, name, start, stop)
 
-    return Samples(Imported.of(store.family), store.sizes[split], store.spec["dtype"], read)
+    return Samples(about, store.sizes[split], dtype, read)
 
 
 def split_sizes(count: int, train: int | None, validation: int, test: int) -> dict[str, int]:

@@ -119,7 +119,7 @@ class Imported(Family):
         """What another family says of its fields, grid and sides, without its equation."""
         if isinstance(family, cls) and not changes:
             return family
-        times = [float(t) for t in getattr(family, "times", ())] if getattr(family, "evolves", False) else None
+        times = [float(t) for t in family.times] if family.evolves else None
         values: dict[str, Any] = {
             "grid": family.mesh.shape,
             "declared": [asdict(field) for field in family.fields],
@@ -149,9 +149,7 @@ class Imported(Family):
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of one sample of a field: the grid, with the frames before it for outputs of an evolution."""
-        output = any(field.name == name and field.role == "output" for field in self.fields)
-        frames = (len(self.times),) if output and self.frame_times is not None else ()
-        return (*frames, *self.mesh.shape)
+        return next(self.stored_shape(field) for field in self.fields if field.name == name)
 
     def sample(self, rng: np.random.Generator) -> Sample:
         """There is none to draw."""

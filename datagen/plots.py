@@ -19,7 +19,8 @@ def contact_sheet(store: Store, split: str = "train", start: int = 0, stop: int 
 
     Fields in one dimension are drawn as curves, in two as images (first axis to the right, second upwards), in more as
     the middle slice of the axes after the second. Of an evolution, `FRAMES_SHOWN` frames of every output are drawn,
-    evenly spaced from the first to the last. Fields of both signs are coloured symmetrically about zero.
+    evenly spaced from the first (the initial field, where that is an input) to the last. Fields of both signs are
+    coloured symmetrically about zero.
 
     Parameters
     ----------
@@ -41,13 +42,15 @@ def contact_sheet(store: Store, split: str = "train", start: int = 0, stop: int 
 
     _check(store, split, start, stop)
     times = store.times
-    columns = []
+    columns, names = [], {field.name for field in store.fields}
     for field in store.fields:
         values = store.read(split, field.name, start, stop).astype(np.float64)
         if values.ndim == 1 + len(store.shape):
             columns.append((label(field), field, values))
             continue
         chosen = np.unique(np.linspace(0, values.shape[1] - 1, FRAMES_SHOWN).round().astype(int))
+        if f"initial_{field.name}" in names and times[0] == 0:
+            chosen = chosen[1:]  # the first is drawn as an input
         columns += [(f"{label(field)}, t = {times[i]:.4g}", field, values[:, i]) for i in chosen]
     scales = {field.name: _scale([v for _, f, v in columns if f is field]) for _, field, _ in columns}
     height = 2.6 if len(store.shape) > 1 else 2.2

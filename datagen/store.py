@@ -68,6 +68,8 @@ class Spec:
         Arguments of `solvers.solve`: method, rtol, ...; ``rtol`` is the label tolerance.
     dtype : str
         Of stored fields.
+    inputs : dict, optional
+        Where input fields come from that are not drawn: ``file``, ``sha256``, ``fields`` (`datagen.draw.with_inputs`).
 
     Raises
     ------
@@ -81,6 +83,7 @@ class Spec:
     shard_size: int
     solver: Mapping[str, Any]
     dtype: str = "float32"
+    inputs: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         def integer(value: Any, name: str, least: int) -> int:
@@ -108,6 +111,11 @@ class Spec:
             self._check_solver()
         elif self.solver:
             raise ValueError(f"solver must be empty: samples of family {family.name!r} are not made by solving")
+        if self.inputs is not None:
+            given = {field.name for field in family.fields if field.role != "output"}
+            if set(self.inputs) != {"file", "sha256", "fields"} or not set(self.inputs["fields"]) <= given:
+                raise ValueError(f"inputs must be the file, sha256 and fields of arrays of inputs, got {self.inputs!r}")
+            object.__setattr__(self, "inputs", _plain(dict(self.inputs)))
         object.__setattr__(self, "pde", _plain(family.parameters()))
         object.__setattr__(self, "samples", {split: self.samples[split] for split in SPLITS})
         object.__setattr__(self, "solver", _plain(dict(self.solver)))
@@ -146,7 +154,10 @@ class Spec:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as in ``spec.json``."""
-        return {"format_version": FORMAT_VERSION, **asdict(self)}
+        values = {"format_version": FORMAT_VERSION, **asdict(self)}
+        if self.inputs is None:
+            del values["inputs"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
@@ -156,7 +167,7 @@ class Spec:
         if version != FORMAT_VERSION:
             raise ValueError(f"format_version of the dataset must be {FORMAT_VERSION}, got {version!r}")
         expected = {"pde", "seed", "samples", "shard_size", "solver", "dtype"}
-        if set(content) != expected:
+        if set(content) - {"inputs"} != expected:
             raise ValueError(f"the spec must have the keys {sorted(expected)}, got {sorted(content)}")
         return cls(**content)
 

@@ -26,8 +26,9 @@ import scipy.sparse as sparse
 from numpy.typing import NDArray
 from scipy.sparse import linalg as sparse_linalg
 
+from datagen.draw import draw
 from datagen.evolve.family import EvolvingFamily
-from datagen.family import SPLITS, Family, Sample, seed_sequence
+from datagen.family import SPLITS, Family, Sample
 from datagen.files import read_json, sha256, sha256_of_file
 from datagen.grids import Grid
 from datagen.pdes.darcy import Darcy
@@ -311,8 +312,11 @@ def _resolve_subset(
         if not 0 <= attempt < 1000:
             report.problems.append(f"{place}: its recorded attempt is {attempt}")
             continue
-        seeds = seed_sequence(spec.seed, spec.family.name, split, index, attempt)
-        sample = spec.family.sample(np.random.default_rng(seeds)).rounded(spec.dtype)
+        try:
+            sample = draw(spec, split, index, attempt)
+        except ValueError as error:  # a file of given inputs that was moved or changed
+            report.notes.append(f"samples were not made again: {error}")
+            return
         report.resolved += 1
         for name, values in sample.fields.items():
             if not np.array_equal(values, stored[name]):

@@ -75,7 +75,9 @@ def _made(store: Store) -> list[str]:
         solver = family.integrator if own else f"{family.integrator}, {solver}"
     sidecars = [read_json(store.path / shard.sidecar) for split in store.sizes for shard in store.shards(split)]
     seconds = sum(sidecar["seconds"]["total"] for sidecar in sidecars)
+    given = spec.get("inputs")
     return [
+        *([f"  inputs      {', '.join(given['fields'])} from {given['file']}"] if given else []),
         f"  parameters  {', '.join(f'{k}={v}' for k, v in spec['pde'].items() if k not in ('name', 'grid'))}",
         f"  seed        {spec['seed']}",
         f"  solver      {solver}",

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from datagen.commands.cli import run
 from datagen.commands.own_families import offer_own_families
+from datagen.draw import with_inputs
 from datagen.executors import available_cores
 from datagen.generate import estimate, generate
 from datagen.store import Shard, Spec
@@ -47,6 +48,8 @@ def generate_command(config: dict[str, Any]) -> None:
         solver=config["solver"],
         dtype=config["store"]["dtype"],
     )
+    if config["inputs"] is not None:
+        spec = with_inputs(spec, str(config["inputs"]))
     folder = Path(str(config["out"]))
     workers = available_cores() if config["executor"]["workers"] is None else config["executor"]["workers"]
     if config["dry_run"]:

@@ -11,20 +11,18 @@ Members are not compressed, so that ``numpy.load(..., mmap_mode=None)`` and our 
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 
+from datagen.archives import member, names, open_archive
 from datagen.interchange.samples import NOTE, Array, Samples, Wanted, note_of, read_note, stored_dtype
 
 TITLE = "NumPy's .npz: one array (samples, *grid) a field"
 SUFFIX = ".npz"
 TIME = "time"
-MAX_COMPRESSION = 1100
-_DAMAGED = (zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError, SyntaxError, NotImplementedError, RuntimeError)
 
 
 def write(samples: Samples, path: Path, place: Path) -> None:
@@ -32,7 +30,7 @@ def write(samples: Samples, path: Path, place: Path) -> None:
     about = samples.about
     with zipfile.ZipFile(place, "w", zipfile.ZIP_STORED) as archive:
 
-        def member(name: str, dtype: Any, shape: tuple[int, ...], pieces: Iterator[Array]) -> None:
+        def put(name: str, dtype: Any, shape: tuple[int, ...], pieces: Iterator[Array]) -> None:
             # No date: the same samples give the same bytes.
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
                 header = {"descr": npy.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
@@ -43,80 +41,17 @@ def write(samples: Samples, path: Path, place: Path) -> None:
         for field in about.fields:
             shape = (samples.count, *about.shape(field.name))
             pieces = (samples.read(field.name, start, stop) for start, stop in samples.pieces())
-            member(field.name, samples.dtype, shape, pieces)
+            put(field.name, samples.dtype, shape, pieces)
         if about.frame_times is not None:
-            member(TIME, "f8", (len(about.frame_times),), iter([np.array(about.frame_times)]))
+            put(TIME, "f8", (len(about.frame_times),), iter([np.array(about.frame_times)]))
         note = np.array(note_of(about))
-        member(NOTE, note.dtype, (), iter([note]))
-
-
-@dataclass
-class Member:
-    """An array of an archive, in C order, read forwards a few rows at a time."""
-
-    stream: IO[bytes]
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    offset: int
-
-    def rows(self, start: int, stop: int) -> Array:
-        """Rows ``start`` to ``stop``."""
-        count = int(np.prod(self.shape[1:], dtype=np.int64))
-        self.stream.seek(self.offset + start * count * self.dtype.itemsize)
-        content = self.stream.read((stop - start) * count * self.dtype.itemsize)
-        return np.frombuffer(content, self.dtype).reshape(stop - start, *self.shape[1:])
-
-
-def member(archive: zipfile.ZipFile, name: str, path: Path) -> Member:
-    """Open an array of an archive and look at its header; nothing is unpickled.
-
-    Raises
-    ------
-    ValueError
-        If it is not there, holds objects, or its header does not fit its size.
-    """
-    known = [entry.removesuffix(".npy") for entry in archive.namelist()]
-    if name not in known:
-        raise ValueError(f"{path} has no array {name!r}; it holds {', '.join(known[:20])}")
-    info = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
-    try:
-        stream = archive.open(info)
-        version = npy.read_magic(stream)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"version {version} of the .npy format")
-        shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)
-        offset = stream.tell()
-    except _DAMAGED as error:
-        raise ValueError(f"{path}: array {name!r} is damaged or not an array: {error}") from None
-    if dtype.hasobject:
-        raise ValueError(f"{path}: array {name!r} holds pickled Python objects, which could run code; not read")
-    if int(np.prod(shape, dtype=object)) * dtype.itemsize != info.file_size - offset:
-        raise ValueError(f"{path}: array {name!r} is declared as {dtype} of shape {shape}, which its size does not fit")
-    if info.file_size > MAX_COMPRESSION * info.compress_size + 1024:
-        raise ValueError(f"{path}: array {name!r} claims {info.file_size:,} bytes out of {info.compress_size:,}")
-    if fortran and len(shape) > 1:
-        raise ValueError(f"{path}: array {name!r} is in Fortran order; save numpy.ascontiguousarray of it")
-    return Member(stream, dtype, tuple(shape), offset)
-
-
-def arrays(path: Path) -> zipfile.ZipFile:
-    """The archive, opened.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"{path} is not an .npz archive, or is truncated: {error}") from None
+        put(NOTE, note.dtype, (), iter([note]))
 
 
 @contextmanager
 def read(path: Path, wanted: Wanted) -> Iterator[Samples]:
     """Samples of such a file."""
-    with arrays(path) as archive:
+    with open_archive(path) as archive:
         try:
             yield _samples(archive, path, wanted)
         except (zipfile.BadZipFile, EOFError) as error:
@@ -124,7 +59,7 @@ def read(path: Path, wanted: Wanted) -> Iterator[Samples]:
 
 
 def _samples(archive: zipfile.ZipFile, path: Path, wanted: Wanted) -> Samples:
-    held = [name.removesuffix(".npy") for name in archive.namelist()]
+    held = names(archive)
     if NOTE in held and not wanted.names_fields:
         note = member(archive, NOTE, path)
         if note.shape != () or note.dtype.kind != "U":

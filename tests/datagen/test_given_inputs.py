@@ -1,4 +1,4 @@
-"""Input fields that a person gives: solved as they are, recorded by their hash, the same bytes whoever computes them."""
+"""Input fields that a person gives: solved as they are, recorded by their hash, the same bytes whoever solves them."""
 
 import subprocess
 import sys

@@ -41,11 +41,10 @@ def array(file: h5py.File, name: str) -> h5py.Dataset:
     """
     place, path = file, Path(file.filename)
     for part in name.split("/"):
-        link = place.get(part, getlink=True) if isinstance(place, h5py.Group) and part in place else None
-        if link is None:
+        if not isinstance(place, h5py.Group) or not place.id.links.exists(part.encode()):
             listed = [key for _, key in zip(range(20), file, strict=False)]
             raise ValueError(f"{path} has no {name!r}; it holds {', '.join(listed)}")
-        if not isinstance(link, h5py.HardLink):
+        if not holds(place, part):
             raise ValueError(f"{path}: {name!r} is a link; only what is in the file itself is read")
         place = place[part]
     if not isinstance(place, h5py.Dataset):
@@ -60,6 +59,12 @@ def array(file: h5py.File, name: str) -> h5py.Dataset:
             f"{place.id.get_storage_size():,} of them"
         )
     return place
+
+
+def holds(group: h5py.Group, name: str) -> bool:
+    """Whether a group has an entry of its own by a name; unlike ``name in group``, no link is followed to find out."""
+    links, key = group.id.links, name.encode()
+    return bool(links.exists(key) and links.get_info(key).type == h5py.h5l.TYPE_HARD)
 
 
 def text(file: Any, name: str) -> str | None:

@@ -11,11 +11,14 @@ A steady problem with one input and one output in two dimensions (their "Darcy" 
     nu              float32 (samples, x, y)           the input
     x-coordinate, y-coordinate                        attribute beta: the constant right-hand side, of `darcy` only
 
-Read besides: their compressible flows, ``density``, ``pressure``, ``Vx``, ... of shape (samples, frames, *grid).
+Read besides: their compressible flows, ``density``, ``pressure``, ``Vx``, ... of shape (samples, frames, *grid), and
+their incompressible ones, ``velocity`` (samples, frames, *grid, channels), with ``particles`` alike, ``force``
+(samples, *grid, channels) and ``t`` (samples, frames).
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -90,8 +93,8 @@ def write(samples: Samples, path: Path, place: Path) -> None:
 def read(path: Path, wanted: Wanted) -> Iterator[Samples]:
     """Samples of a file of this layout."""
     with hdf5.opened(path) as file:
-        if "tensor" not in file:
-            yield _flow(file, path, wanted)
+        if not hdf5.holds(file, "tensor"):
+            yield (_incompressible if hdf5.holds(file, "velocity") else _flow)(file, path, wanted)
             return
         tensor = hdf5.array(file, "tensor")
         if tensor.ndim not in (3, 4):
@@ -150,7 +153,7 @@ def _times(file: h5py.File, path: Path, frames: int) -> list[float]:
 
 def _flow(file: h5py.File, path: Path, wanted: Wanted) -> Samples:
     """Their compressible flows: one dataset a quantity, all of one shape."""
-    names = [name for name in FLOW if name in file]
+    names = [name for name in FLOW if hdf5.holds(file, name)]
     if not names:
         raise ValueError(
             f"{path} has none of tensor, {', '.join(FLOW)}: it is not in PDEBench's single-file layout "
@@ -171,3 +174,34 @@ def _flow(file: h5py.File, path: Path, wanted: Wanted) -> Samples:
         return np.asarray(arrays[inputs.index(name)][start:stop, 0])
 
     return Samples(about, count, stored_dtype([a.dtype for a in arrays], path), values)
+
+
+def _incompressible(file: h5py.File, path: Path, wanted: Wanted) -> Samples:
+    """Their incompressible flows: channels last, and no coordinates in space (``lengths=`` says how large the box is)."""
+    moving = {name: hdf5.array(file, name) for name in ("velocity", "particles") if hdf5.holds(file, name)}
+    force = hdf5.array(file, "force") if hdf5.holds(file, "force") else None
+    t = hdf5.array(file, "t")
+    count, frames, *grid, _ = shape = moving["velocity"].shape
+    alike = all(a.shape[:-1] == shape[:-1] for a in moving.values()) and t.shape == (count, frames)
+    if len(shape) < 4 or frames < 2 or not alike or (force is not None and force.shape[:-1] != (count, *grid)):
+        raise ValueError(
+            f"{path}: velocity, particles, force and t must be on one grid and at the same times, got {shape}"
+        )
+    times = np.asarray(t[0], dtype=np.float64)
+    places = {f"{name}_{i}": (a, i) for name, a in moving.items() for i in range(a.shape[-1])}
+    pushes = {} if force is None else {f"force_{i}": (force, i) for i in range(force.shape[-1])}
+    chosen = wanted if wanted.inputs else replace(wanted, inputs=tuple(pushes))
+    about = chosen.describe_evolution(list(places), grid, [float(x) for x in times - times[0]], others=list(pushes))
+    places = dict(zip([field.name for field in about.role("output")], places.values(), strict=True))
+
+    def values(name: str, start: int, stop: int) -> Array:
+        if not np.array_equal(t[start:stop], np.broadcast_to(times.astype(t.dtype), (stop - start, frames))):
+            raise ValueError(f"{path}: samples {start} to {stop - 1} are at other times than the first")
+        if name in pushes:
+            array, channel = pushes[name]
+            return np.asarray(array[start:stop, ..., channel])
+        array, channel = places[name if name in places else name.removeprefix(INITIAL)]
+        return trajectory_part(about, name, array[start:stop, ..., channel])
+
+    arrays = [array.dtype for array, _ in [*places.values(), *pushes.values()]]
+    return Samples(about, count, stored_dtype(arrays, path), values)

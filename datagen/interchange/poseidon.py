@@ -11,7 +11,8 @@ A steady problem, as their airfoil's:
     solution        float32 (samples, channels, x, y)         inputs, then outputs
 
 Dimensions are written as dimension scales (sample, time, channel, x, y), with coordinates, so that readers of NetCDF
-find them by name. Read besides: ``velocity``, ``data``, and ``source`` with ``solution`` (their Poisson set).
+find them by name. Read besides: ``data``, ``solution`` without channels (their waves; ``inputs=c`` for the speed), and
+``source`` with ``solution`` (their Poisson set).
 """
 
 from collections.abc import Iterator
@@ -97,7 +98,7 @@ def write(samples: Samples, path: Path, place: Path) -> None:
 def read(path: Path, wanted: Wanted) -> Iterator[Samples]:
     """Samples of a file of this layout."""
     with hdf5.opened(path) as file:
-        name = next((name for name in VARIABLES if name in file), None)
+        name = next((name for name in VARIABLES if hdf5.holds(file, name)), None)
         if name is None:
             raise ValueError(f"{path} has none of the variables {', '.join(VARIABLES)}: it is not in Poseidon's layout")
         solution = hdf5.array(file, name)
@@ -105,32 +106,31 @@ def read(path: Path, wanted: Wanted) -> Iterator[Samples]:
         if note is not None and not wanted.names_fields:
             about = wanted.amend(read_note(note, path))
             yield _of(file, path, solution, about, None)
-        elif "source" in file:
+        elif hdf5.holds(file, "source"):
             source = hdf5.array(file, "source")
             if source.shape != solution.shape or source.ndim < 2:
                 raise ValueError(f"{path}: source {source.shape} and {name} {solution.shape} must be (samples, *grid)")
             about = wanted.describe(["source"], [name], source.shape[1:])
             yield _of(file, path, solution, about, source)
         else:
-            yield _of(file, path, solution, _foreign(path, wanted, name, solution), None)
+            yield _of(file, path, solution, _foreign(file, path, wanted, name, solution), None)
 
 
-def _foreign(path: Path, wanted: Wanted, name: str, solution: h5py.Dataset) -> Imported:
-    """Their evolutions and their airfoil; frames of the first lie at equal steps of the unit time."""
-    if solution.ndim == 5:
-        _, frames, width, *grid = solution.shape
-        if frames < 2:
-            raise ValueError(
-                f"{path}: {name} must have at least two frames along its second axis, got {solution.shape}"
-            )
-        times = [float(t) for t in np.arange(frames) / (frames - 1)]
-        return wanted.describe_evolution([f"{name}_{number}" for number in range(width)], grid, times)
+def _foreign(file: h5py.File, path: Path, wanted: Wanted, name: str, solution: h5py.Dataset) -> Imported:
+    """Their evolutions, whose frames lie at equal steps of the unit time, and their airfoil."""
     if solution.ndim == 4 and solution.shape[1] == 2:
         return wanted.describe(["input"], ["output"], solution.shape[2:])
-    raise ValueError(
-        f"{path}: {name} must be (samples, time, channels, x, y), or (samples, 2, x, y) for a steady input and output, "
-        f"got shape {solution.shape}"
-    )
+    if solution.ndim not in (4, 5) or solution.shape[1] < 2:
+        raise ValueError(
+            f"{path}: {name} must be (samples, time, x, y) or (samples, time, channels, x, y) with two or more times, "
+            f"or (samples, 2, x, y) for a steady input and output, got shape {solution.shape}"
+        )
+    grid = solution.shape[-2:]
+    channels = [name] if solution.ndim == 4 else [f"{name}_{number}" for number in range(solution.shape[2])]
+    others = [key for key in file if key != name and hdf5.holds(file, key) and isinstance(file[key], h5py.Dataset)]
+    others = [key for key in others if file[key].shape == (len(solution), *grid)]
+    times = np.arange(solution.shape[1]) / (solution.shape[1] - 1)
+    return wanted.describe_evolution(channels, grid, [float(t) for t in times], others=others)
 
 
 def _of(file: h5py.File, path: Path, solution: h5py.Dataset, about: Imported, source: h5py.Dataset | None) -> Samples:
@@ -142,6 +142,8 @@ def _of(file: h5py.File, path: Path, solution: h5py.Dataset, about: Imported, so
         expected: tuple[int, ...] = grid
     elif about.frame_times is None:
         expected = (len(inputs) + len(outputs), *grid)
+    elif len(outputs) == 1 and solution.ndim == len(grid) + 2:  # their scalars have no axis of channels
+        expected = (len(trajectory_times(about)), *grid)
     else:
         expected = (len(trajectory_times(about)), len(outputs), *grid)
     wrong = [a for a in beside.values() if a.shape != (len(solution), *grid)]
@@ -158,9 +160,10 @@ def _of(file: h5py.File, path: Path, solution: h5py.Dataset, about: Imported, so
             return np.asarray((solution if name in outputs else source)[start:stop])
         if about.frame_times is None:
             return np.asarray(solution[start:stop, [*inputs, *outputs].index(name)])
-        channel = outputs.index(name if name in outputs else name.removeprefix(INITIAL))
         frames = slice(None) if name in outputs or leads(about) else slice(0, 1)
-        return trajectory_part(about, name, solution[start:stop, frames, channel])
+        channel = outputs.index(name if name in outputs else name.removeprefix(INITIAL))
+        part = (slice(start, stop), frames) if len(expected) == len(grid) + 1 else (slice(start, stop), frames, channel)
+        return trajectory_part(about, name, solution[part])
 
     arrays = [solution, *beside.values(), *([] if source is None else [source])]
     return Samples(about, len(solution), stored_dtype([a.dtype for a in arrays], path), values)

@@ -154,15 +154,24 @@ class Wanted:
         grid: Sequence[int],
         times: Sequence[float],
         coordinates: Sequence[Array] | None = None,
+        others: Sequence[str] = (),
     ) -> Imported:
-        """Fields of a file without a note that holds frames: frame 0 of every output is its initial field, an input."""
+        """Fields of a file without a note that holds frames: frame 0 of every output is its initial field, an input.
+
+        Further inputs are those named here of the ``others`` that the file holds.
+        """
         names = self.outputs or tuple(outputs)
         starts = tuple(INITIAL + name for name in names)
-        if self.inputs and set(self.inputs) != set(starts):
-            raise ValueError(f"the inputs are frame 0 of the outputs, {', '.join(starts)}: give outputs= alone")
+        beside = tuple(name for name in self.inputs if name not in starts)
+        if not set(beside) <= set(others):
+            raise ValueError(
+                f"inputs={','.join(self.inputs)}: frame 0 of the outputs is an input by itself, and the file holds "
+                f"{', '.join(others) or 'no other inputs'}"
+            )
         if len(names) != len(outputs):
             raise ValueError(f"outputs={','.join(names)} names {len(names)} fields, and the file has {len(outputs)}")
-        return replace(self, inputs=starts, outputs=names).describe(starts, names, grid, times, coordinates)
+        inputs = (*starts, *beside)
+        return replace(self, inputs=inputs, outputs=names).describe(inputs, names, grid, times, coordinates)
 
     def amend(self, about: Imported) -> Imported:
         """The person knows better than the file how long the box is, how its values lie and what holds at its sides."""

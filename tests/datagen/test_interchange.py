@@ -257,6 +257,11 @@ def foreign(tmp_path):
             file[f"{number:04d}"].attrs["config"] = "sim:\n  seed: 3\n"
     with h5py.File(tmp_path / "ns.nc", "w") as file:
         file["velocity"] = np.stack([movie, -movie], axis=2)
+    with h5py.File(tmp_path / "wave.nc", "w") as file:
+        file["solution"], file["c"] = movie, a
+    with h5py.File(tmp_path / "incompressible.hdf5", "w") as file:
+        file["velocity"], file["particles"] = np.stack([-movie, movie], axis=-1), 2 * movie[..., None]
+        file["force"], file["t"] = np.stack([u, a], axis=-1), np.tile([0.0, 0.1, 0.3], (7, 1))
     with h5py.File(tmp_path / "poisson.nc", "w") as file:
         file["source"], file["solution"] = a, u
     with h5py.File(tmp_path / "airfoil.nc", "w") as file:
@@ -275,6 +280,8 @@ FOREIGN = {
     "cfd.hdf5": ("pdebench", Wanted(), {"density": "movie"}),
     "swe.h5": ("pdebench_grouped", Wanted(outputs=("height",)), {"height": "movie"}),
     "ns.nc": ("poseidon", Wanted(), {"velocity_0": "movie"}),
+    "wave.nc": ("poseidon", Wanted(("c",)), {"solution": "movie", "c": "a"}),
+    "incompressible.hdf5": ("pdebench", Wanted(), {"velocity_1": "movie", "force_0": "u", "force_1": "a"}),
     "poisson.nc": ("poseidon", Wanted(), {"source": "a", "solution": "u"}),
     "airfoil.nc": ("poseidon", Wanted(), {"input": "a", "output": "u"}),
 }
@@ -297,6 +304,9 @@ def test_what_files_say_of_their_box_is_understood(foreign):
     with FORMATS["fno_mat"].read(foreign.folder / "flow.mat", Wanted(sides=("periodic",))) as found:
         assert list(found.about.times) == [1, 2, 3]
         assert found.about.sides == (("periodic", "periodic"),) * 2
+    with FORMATS["pdebench"].read(foreign.folder / "incompressible.hdf5", Wanted()) as found:
+        np.testing.assert_allclose(found.about.times, [0, 0.1, 0.3])
+        np.testing.assert_array_equal(found.read("initial_velocity_1", 0, 7), foreign.movie[:, 0])
     with FORMATS["neuraloperator"].read(foreign.folder / "squeezed.pt", Wanted()) as found:
         assert set(np.unique(found.read("x", 0, 7))) == {False, True}
         assert found.dtype == "float32"
@@ -402,6 +412,24 @@ def test_scalars_go_out_as_inputs_of_one_value(tmp_path, monkeypatch):
         expected = store.record("train", "scalars/viscosity").astype("f4")
         np.testing.assert_array_equal(data["viscosity"], np.broadcast_to(expected[:, None, None], (3, 6, 6)))
         assert len(set(expected)) == 3
+
+
+@pytest.mark.parametrize("layout", ["pdebench", "pdebench_grouped", "poseidon", "npz"])
+def test_memory_does_not_grow_with_the_samples(layout, tmp_path, monkeypatch):
+    monkeypatch.setattr("datagen.interchange.samples.PIECE_BYTES", 3 * 2 * 6 * 7 * 4)  # three samples of two fields
+    samples, _ = made([("a", "input"), ("u", "output")], (6, 7), count=20)
+    asked = []
+
+    def read(name, start, stop):
+        asked.append(stop - start)
+        return samples.read(name, start, stop)
+
+    path = tmp_path / f"d{FORMATS[layout].SUFFIX}"
+    write_file(Samples(samples.about, 20, "float32", read), path, layout)
+    assert max(asked) == 3
+    assert sum(asked) == 40
+    with FORMATS[layout].read(path, Wanted()) as found:
+        np.testing.assert_array_equal(found.read("u", 0, 20), samples.read("u", 0, 20))
 
 
 def test_an_imported_dataset_says_where_its_samples_are_from(darcy, tmp_path, capsys):

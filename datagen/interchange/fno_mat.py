@@ -9,12 +9,11 @@ of evolutions with one output, as their Navier-Stokes sets, and of anything else
     a               (samples, *grid)      the initial field    u      (samples, *grid, frames)    time last
     t               (1, frames)
 
-A variable of version 5 is limited to 2 GB, and is read whole. Version 7.3 is HDF5 with the axes in reverse (MATLAB
-stores columns); it is read a piece at a time, and not written.
+A variable of version 5 is limited to 2 GB; it is read by mapping, or whole if it is compressed. Version 7.3 is HDF5,
+the axes in reverse (MATLAB stores columns); it is read a piece at a time, and not written.
 """
 
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,25 +22,13 @@ import h5py
 import numpy as np
 
 from datagen.interchange import hdf5
+from datagen.interchange.matlab5 import Damaged, Variable, variables
 from datagen.interchange.samples import INITIAL, NOTE, Array, Samples, Wanted, named, note_of, read_note, stored_dtype
 from datagen.pdes.imported import Imported
 
 TITLE = "FNO's MATLAB files: coeff and sol, or a, u and t (time last)"
 SUFFIX = ".mat"
 MAX_BYTES = 2**31 - 1
-_NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
-# What scipy raises over bytes that make no sense.
-_DAMAGED = (
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    EOFError,
-    NotImplementedError,
-    zlib.error,
-    MemoryError,
-)
 
 
 def _variables(about: Imported) -> dict[str, str]:
@@ -91,9 +78,14 @@ def read(path: Path, wanted: Wanted) -> Iterator[Samples]:
     if h5py.is_hdf5(path):
         with hdf5.opened(path) as file:
             yield _samples(path, wanted, list(file), lambda name: _reversed(file, name), lambda: _string(file))
-    else:
-        kinds = _kinds(path)
-        yield _samples(path, wanted, list(kinds), lambda name: _whole(path, kinds, name), lambda: _note(path, kinds))
+        return
+    try:
+        held = variables(path)
+        yield _samples(path, wanted, list(held), lambda name: _whole(path, held, name), lambda: held[NOTE].text())
+    except Damaged as error:
+        raise ValueError(
+            f"{path} is not a MATLAB file of version 5 or 7.3, or is damaged or truncated: {error}"
+        ) from None
 
 
 class Reversed:
@@ -117,40 +109,15 @@ def _string(file: h5py.File) -> str:
     return "".join(map(chr, values))
 
 
-def _kinds(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and MATLAB class of each variable, before any value is read."""
-    import scipy.io
-
-    try:
-        return {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(path, appendmat=False)}
-    except _DAMAGED as error:
-        raise ValueError(f"{path} is not a MATLAB file, or is truncated: {error}") from None
-
-
-def _load(path: Path, name: str) -> Any:
-    import scipy.io
-
-    try:
-        return scipy.io.loadmat(path, appendmat=False, variable_names=[name], mat_dtype=False)[name]
-    except _DAMAGED as error:
-        raise ValueError(f"{path}: variable {name!r} cannot be read, the file is damaged: {error}") from None
-
-
-def _whole(path: Path, kinds: dict[str, tuple[tuple[int, ...], str]], name: str) -> Array:
-    if name not in kinds:
-        raise ValueError(f"{path} has no variable {name!r}; it holds {', '.join(list(kinds)[:20])}")
-    shape, kind = kinds[name]
-    if kind not in _NUMBERS:
-        raise ValueError(f"{path}: variable {name!r} must be an array of numbers, got a MATLAB {kind} of shape {shape}")
-    if int(np.prod(shape, dtype=object)) > hdf5.MAX_COMPRESSION * path.stat().st_size:
-        raise ValueError(f"{path}: variable {name!r} claims shape {shape}, more than a file of its size can hold")
-    return np.asarray(_load(path, name))
-
-
-def _note(path: Path, kinds: dict[str, tuple[tuple[int, ...], str]]) -> str:
-    if kinds[NOTE][1] != "char" or int(np.prod(kinds[NOTE][0], dtype=object)) > 1_000_000:
-        raise ValueError(f"{path}: its note on Southwell's fields must be a string")
-    return "".join(str(line) for line in np.ravel(_load(path, NOTE)))
+def _whole(path: Path, held: Mapping[str, Variable], name: str) -> Array:
+    if name not in held:
+        raise ValueError(f"{path} has no variable {name!r}; it holds {', '.join(list(held)[:20])}")
+    if held[name].kind != "numbers":
+        raise ValueError(
+            f"{path}: variable {name!r} must be an array of real numbers, got a MATLAB {held[name].kind} of shape "
+            f"{held[name].shape}"
+        )
+    return held[name].array()
 
 
 def _samples(

@@ -79,7 +79,16 @@ def _load(path: Path) -> dict[Any, Any]:
             f"{path} holds pickled objects, which could run code when loaded; only tensors are read ({_first(error)}). "
             "Load it where you trust it, and save a plain dictionary of tensors x and y"
         ) from None
-    except (RuntimeError, ValueError, EOFError, OSError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        EOFError,
+        OSError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+    ) as error:
         raise ValueError(
             f"{path} is not a file that torch.save has written, or is truncated: {_first(error)}"
         ) from None

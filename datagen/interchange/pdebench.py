@@ -177,7 +177,7 @@ def _flow(file: h5py.File, path: Path, wanted: Wanted) -> Samples:
 
 
 def _incompressible(file: h5py.File, path: Path, wanted: Wanted) -> Samples:
-    """Their incompressible flows: channels last, and no coordinates in space (``lengths=`` says how large the box is)."""
+    """Their incompressible flows: channels last, and no coordinates in space (``lengths=``: how long the box is)."""
     moving = {name: hdf5.array(file, name) for name in ("velocity", "particles") if hdf5.holds(file, name)}
     force = hdf5.array(file, "force") if hdf5.holds(file, "force") else None
     t = hdf5.array(file, "t")

@@ -130,7 +130,7 @@ def _about(file: h5py.File, group: str, path: Path, wanted: Wanted, shape: tuple
     frames, *grid, width = shape
     try:
         note = json.loads(hdf5.text(file[group], "config") or "{}")
-    except json.JSONDecodeError:  # their own configs are YAML that we do not need
+    except (json.JSONDecodeError, RecursionError):  # their own configs are YAML that we do not need
         note = {}
     if isinstance(note, dict) and NOTE in note and not wanted.names_fields:
         about = wanted.amend(read_note(json.dumps(note[NOTE]), path))

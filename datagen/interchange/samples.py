@@ -99,7 +99,7 @@ def read_note(text: Any, path: Path) -> Imported:
         raise ValueError(f"{path}: its note on Southwell's fields must be a string of JSON")
     try:
         return Imported(**json.loads(text))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: its note on Southwell's fields is damaged: {error}") from None
 
 

@@ -1,6 +1,7 @@
 """What the pictures show is what is stored, with names, units and times where they belong."""
 
 import io
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -71,7 +72,9 @@ def test_frames_and_animation(tmp_path):
         movie.seek(number)
         frames.append(np.asarray(movie.convert("RGB")))
     assert len(frames) == 5
-    assert len({frame.tobytes() for frame in frames}) == 5
+    # Noise: from frame to frame every cell has another colour, and the panel is more than a quarter of the picture.
+    for before, after in pairwise(frames):
+        assert np.mean(np.any(before != after, axis=-1)) > 0.25
 
 
 def test_values_of_both_signs_and_constants_have_a_scale():

@@ -34,7 +34,8 @@ KEYS: Mapping[str, Mapping[str, tuple[Callable[[str], Any], Any]]] = {
         "out": (Path, REQUIRED),
         "samples.train": (_whole, None),
         "samples.validation": (_whole, 0),
-        "samples.test": (_whole, 0),
+        "samples.test": (_whole, None),
+        "test": (Path, None),
         "shard.size": (_whole, 100),
         "store.dtype": (str, None),
         "inputs": (_names, ()),
@@ -60,6 +61,7 @@ KEYS_HELP = {
   samples.train= samples.validation= samples.test=
                          the file's first samples are for training (the rest by default), the next for validation
                          (0), the next for the test (0)
+  test=FILE              a second file, whose samples are for the test
   inputs= outputs=       names, with commas: of the file's variables (npz, fno_mat), or for its channels
   dimension=             axes of the grid (neuraloperator, where it cannot be told)
   lengths=               of the box: one number, or one per axis
@@ -145,6 +147,7 @@ def import_command(path: Path, words: Sequence[str]) -> None:
             train=chosen["samples.train"],
             validation=chosen["samples.validation"],
             test=chosen["samples.test"],
+            test_file=chosen["test"],
             shard_size=chosen["shard.size"],
             dtype=chosen["store.dtype"],
             on_shard=bar.update,

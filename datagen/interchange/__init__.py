@@ -7,12 +7,13 @@ A file is read as data only: no pickle, no links out of it, nothing larger than 
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 
-from datagen.files import sha256_of_file, written_atomically
+from datagen.files import written_atomically
 from datagen.interchange import fno_mat, neuraloperator, npz, pdebench, pdebench_grouped, poseidon
-from datagen.interchange.folder import provenance, split_sizes, stored, write_folder
+from datagen.interchange.folder import followed_by, provenance, split_sizes, stored, write_folder
 from datagen.interchange.samples import Samples, Wanted
 from datagen.store import DTYPES, Spec, Store
 from solvers.registry import near_names
@@ -101,7 +102,8 @@ def import_file(
     *,
     train: int | None = None,
     validation: int = 0,
-    test: int = 0,
+    test: int | None = None,
+    test_file: str | Path | None = None,
     shard_size: int = 100,
     dtype: str | None = None,
     on_shard: Callable[[int], None] = lambda count: None,
@@ -119,6 +121,8 @@ def import_file(
     train, validation, test : int
         The file's first samples are for training, the next for validation, the next for the test; ``train=None`` takes
         all that the others leave.
+    test_file : path, optional
+        A second file of the same kind, whose first samples (``test=None``: all of them) are for the test.
     shard_size : int
         Samples a shard.
     dtype : str, optional
@@ -134,10 +138,19 @@ def import_file(
     module, path = format_named(layout), Path(path)
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype must be {' or '.join(DTYPES)}, got {dtype!r}")
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no such file")
-    with module.read(path, wanted or Wanted()) as samples:
-        sizes = split_sizes(samples.count, train, validation, test)
-        about = provenance(samples.about, path, sha256_of_file(path), layout)
+    for place in (path, test_file):
+        if place is not None and not Path(place).is_file():
+            raise ValueError(f"{place}: there is no such file")
+    with ExitStack() as files:
+        samples = files.enter_context(module.read(path, wanted or Wanted()))
+        if test_file is None:
+            sizes = split_sizes(samples.count, train, validation, test or 0)
+        else:
+            other = files.enter_context(module.read(Path(test_file), wanted or Wanted()))
+            sizes = {**split_sizes(samples.count, train, validation, 0), "test": other.count if test is None else test}
+            if not 0 <= sizes["test"] <= other.count:
+                raise ValueError(f"samples.test={test} cannot be taken from {test_file}, which has {other.count}")
+            samples = followed_by(samples, sizes["train"] + sizes["validation"], other, Path(test_file))
+        about = provenance(samples.about, [path] if test_file is None else [path, Path(test_file)], layout)
         whole = Samples(about, samples.count, samples.dtype, samples.read)
         return write_folder(whole, Path(folder), sizes, shard_size, dtype or samples.dtype, on_shard)

@@ -1,13 +1,13 @@
 """Between Southwell's folders and `Samples`: a stored split as samples, and samples as a folder."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datagen.files import json_bytes, sha256, write_atomically
+from datagen.files import json_bytes, sha256, sha256_of_file, write_atomically
 from datagen.generate import merge, prepare_folder, shard_defect, shard_locks
 from datagen.interchange.samples import Array, Samples
 from datagen.pdes.imported import Imported
@@ -58,6 +58,29 @@ def split_sizes(count: int, train: int | None, validation: int, test: int) -> di
             "then validation, then test)"
         )
     return {"train": left, "validation": validation, "test": test}
+
+
+def followed_by(first: Samples, count: int, second: Samples, path: Path) -> Samples:
+    """The first ``count`` samples of one file, then all of another of the same kind.
+
+    Raises
+    ------
+    ValueError
+        If the other file's fields, grid or times are others.
+    """
+    if second.about != first.about:
+        ours, others = first.about.parameters(), second.about.parameters()
+        differing = [f"{key} is {others[key]} and not {ours[key]}" for key in ours if others[key] != ours[key]]
+        raise ValueError(f"{path} holds other samples than the first file: {'; '.join(differing)}")
+
+    def read(name: str, start: int, stop: int) -> Array:
+        if stop <= count:
+            return first.read(name, start, stop)
+        after = second.read(name, max(start, count) - count, stop - count)
+        return after if start >= count else np.concatenate([first.read(name, start, count), after])
+
+    dtype = str(np.promote_types(first.dtype, second.dtype))
+    return Samples(first.about, count + second.count, dtype, read)
 
 
 def write_folder(
@@ -127,6 +150,7 @@ def _write_shard(samples: Samples, spec: Spec, shard: Shard, first: int, folder:
     write_atomically(folder / shard.sidecar, json_bytes(sidecar))
 
 
-def provenance(about: Imported, path: Path, digest: str, layout: str) -> Imported:
-    """The family with the file it came from."""
-    return dataclasses.replace(about, source=path.name, sha256=digest, layout=layout)
+def provenance(about: Imported, paths: Sequence[Path], layout: str) -> Imported:
+    """The family with the file it came from, or with the two."""
+    names, digests = [path.name for path in paths], [sha256_of_file(path) for path in paths]
+    return dataclasses.replace(about, source=", ".join(names), sha256=", ".join(digests), layout=layout)

@@ -451,6 +451,25 @@ def test_an_imported_dataset_says_where_its_samples_are_from(darcy, tmp_path, ca
     assert len(validate(tmp_path / "back").problems) == 3  # two hashes, and a value that is not finite
 
 
+def test_training_and_test_samples_may_come_in_two_files(darcy, tmp_path):
+    store = open_store(darcy)
+    train_file = export(store, tmp_path / "train.pt", "neuraloperator", "train")
+    test_file = export(store, tmp_path / "test.pt", "neuraloperator", "test")
+    words = [f"out={tmp_path / 'back'}", "samples.validation=3", "shard.size=4", f"test={test_file}"]
+    data_command(["import", str(train_file), "format=neuraloperator", *words])
+    back = open_store(tmp_path / "back")
+    assert back.sizes == {"train": 6, "validation": 3, "test": 2}
+    for name in ("coefficient", "pressure"):
+        np.testing.assert_array_equal(back.read("train", name), store.read("train", name, 0, 6))
+        np.testing.assert_array_equal(back.read("validation", name), store.read("train", name, 6, 9))
+        np.testing.assert_array_equal(back.read("test", name), store.read("test", name))
+    assert back.family.source == "train.pt, test.pt"
+    other, _ = made([("a", "input"), ("u", "output")], (12, 12))
+    write_file(other, tmp_path / "other.pt", "neuraloperator")
+    with pytest.raises(ValueError, match="holds other samples than the first file"):
+        import_file(train_file, tmp_path / "no", "neuraloperator", test_file=tmp_path / "other.pt")
+
+
 def test_an_import_that_was_cut_off_is_completed(darcy, tmp_path):
     path = export(open_store(darcy), tmp_path / "d.npz", "npz")
     import_file(path, tmp_path / "whole", "npz", shard_size=2)

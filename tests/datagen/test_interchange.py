@@ -26,6 +26,7 @@ from datagen.pdes.darcy import Darcy
 from datagen.pdes.imported import Imported
 from datagen.store import Spec, open_store
 from datagen.validate import validate
+from operators.evaluation import evaluate
 from operators.trainer import train
 
 
@@ -367,6 +368,8 @@ def test_a_dataset_goes_out_and_comes_back_and_trains(darcy, layout, tmp_path):
     assert report.sound, report.problems
     assert "no independent scheme" in report.notes[0]
     assert trained_one_epoch(after, tmp_path / "run")
+    with pytest.raises(ValueError, match="come from a file, and there is no equation"):
+        evaluate(tmp_path / "run/best.pt", after, certified_samples=1)
 
 
 @pytest.mark.parametrize("layout", FORMATS)

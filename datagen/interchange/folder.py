@@ -116,6 +116,8 @@ def _write_shard(samples: Samples, spec: Spec, shard: Shard, first: int, folder:
     start, stop = first + shard.start, first + shard.stop
     fields = {field.name: samples.read(field.name, start, stop) for field in spec.family.fields}
     for name, values in fields.items():
+        if values.shape != (stop - start, *samples.about.shape(name)):
+            raise ValueError(f"field {name!r} of the file does not have the shape that its note says")
         bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
         if bad.size:
             raise ValueError(f"sample {start + bad[0]} of the file has values of {name!r} that are not finite")

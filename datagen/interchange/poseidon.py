@@ -55,7 +55,7 @@ def write(samples: Samples, path: Path, place: Path) -> None:
     about = samples.about
     inputs, outputs = named(about)
     others = [] if about.frame_times is None else initial_or_other(about)[1]
-    axes, grid = about.mesh.axis_names, about.mesh.shape
+    axes = about.mesh.axis_names
     clashes = {*others} & {*axes, "sample", "time", "channel", *VARIABLES}
     if clashes:
         raise ValueError(f"format=poseidon has another use for the variable name {min(clashes)!r}")
@@ -72,9 +72,7 @@ def write(samples: Samples, path: Path, place: Path) -> None:
 
         def variable(name: str, dimensions: tuple[str, ...]) -> h5py.Dataset:
             shape = tuple(len(scales[dimension]) for dimension in dimensions)
-            # One frame of one sample a chunk: what their readers take at once.
-            chunk = tuple(1 if d in ("sample", "time") else n for d, n in zip(dimensions, shape, strict=True))
-            dataset = file.create_dataset(name, shape, samples.dtype, chunks=chunk)
+            dataset = file.create_dataset(name, shape, samples.dtype)
             for position, dimension in enumerate(dimensions):
                 dataset.dims[position].attach_scale(file[dimension])
             return dataset
@@ -83,7 +81,6 @@ def write(samples: Samples, path: Path, place: Path) -> None:
         solution = variable(_variable(about), ("sample", *frames, "channel", *axes))
         beside = {name: variable(name, ("sample", *axes)) for name in others}
         file.attrs[NOTE] = note_of(about)
-        assert solution.shape[-len(grid) :] == grid
         for start, stop in samples.pieces():
             if times is None:
                 values = samples.stacked([*inputs, *outputs], start, stop, axis=1)

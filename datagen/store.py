@@ -37,7 +37,7 @@ from solvers import solve
 from solvers.registry import near_names
 
 FORMAT_VERSION = 1
-_WELL_BOUNDARY = {"dirichlet": "WALL", "neumann": "WALL", "robin": "WALL", "periodic": "PERIODIC", "unknown": "OPEN"}
+_WELL_BOUNDARY = {"periodic": "PERIODIC", "outflow": "OPEN", "absorbing": "OPEN", "unknown": "OPEN"}  # others: WALL
 DTYPES = ("float32", "float64")
 MAX_SHARDS = 1_000_000
 
@@ -267,7 +267,7 @@ def shard_image(
             dataset(f"dimensions/{name}", coordinates, sample_varying=np.False_, time_varying=np.False_)
 
         for axis, (name, sides) in enumerate(zip(mesh.axis_names, boundary_names(family.boundary), strict=True)):
-            kind = _WELL_BOUNDARY[sides[0]]
+            kind = _WELL_BOUNDARY.get(sides[0], "WALL")
             mask = np.zeros(mesh.shape[axis], dtype=bool)
             mask[[0, -1]] = True
             group = file.create_group(f"boundary_conditions/{name}_{kind.lower()}")

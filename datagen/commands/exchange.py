@@ -66,7 +66,8 @@ KEYS_HELP = {
   dimension=             axes of the grid (neuraloperator, where it cannot be told)
   lengths=               of the box: one number, or one per axis
   centring=              cell, node or periodic-node
-  boundary=              dirichlet, neumann, robin, periodic or unknown: one for all sides, or one per axis
+  boundary=              periodic, dirichlet, neumann, robin, wall, outflow, absorbing or unknown: one for all sides, or
+                         one per axis
   shard.size=100  store.dtype=  samples a shard; float32 or float64 (what the file has)
 
 Formats:

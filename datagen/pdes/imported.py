@@ -8,20 +8,19 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.discretise import PERIODIC, Dirichlet, Neumann, Robin, boundary_names
+from datagen.discretise import PERIODIC, boundary_names
 from datagen.family import Family, Field, LinearSystem, Sample, register
 from datagen.grids import CENTRINGS, Grid
 
 
 @dataclass(frozen=True)
-class Unstated:
-    """A side of which the file says nothing."""
+class Stated:
+    """A condition at a side that is known by its name alone."""
 
-    kind = "unknown"
+    kind: str
 
 
-_SIDES = {"dirichlet": Dirichlet(), "neumann": Neumann(), "robin": Robin(0.0), "unknown": Unstated()}
-SIDE_NAMES = (*_SIDES, PERIODIC)
+SIDE_NAMES = ("dirichlet", "neumann", "robin", "wall", "outflow", "absorbing", PERIODIC, "unknown")
 MAX_FIELDS, MAX_DIMENSION = 100, 8
 
 
@@ -44,7 +43,8 @@ class Imported(Family):
     centring : str
         "cell", "node" or "periodic-node".
     sides : sequence of pairs of str, optional
-        Conditions per axis, at its lower and its upper end: "dirichlet", "neumann", "robin", "periodic" or "unknown".
+        Conditions per axis, at its lower and its upper end: "dirichlet", "neumann", "robin", "wall", "outflow",
+        "absorbing", "periodic" or "unknown".
     frame_times : sequence of float, optional
         Of the frames, where output fields are ``(frames, *grid)``: two or more; None for a steady problem.
     source, sha256 : str
@@ -125,7 +125,7 @@ class Imported(Family):
             "declared": [asdict(field) for field in family.fields],
             "lengths": family.mesh.lengths,
             "centring": family.mesh.centring,
-            "sides": boundary_names(family.boundary),
+            "sides": [[_known(name) for name in pair] for pair in boundary_names(family.boundary)],
             "frame_times": times,
         }
         return cls(**{**values, **changes})
@@ -139,7 +139,7 @@ class Imported(Family):
     def boundary(self) -> Any:
         """The conditions stated for the file; "unknown" where none were."""
         return tuple(
-            PERIODIC if pair[0] == PERIODIC else (_SIDES[pair[0]], _SIDES[pair[1]]) for pair in self.sides or ()
+            PERIODIC if pair[0] == PERIODIC else (Stated(pair[0]), Stated(pair[1])) for pair in self.sides or ()
         )
 
     @property
@@ -164,6 +164,11 @@ class Imported(Family):
             f"imported: the samples of this dataset come from the file {self.source}; none can be drawn or solved for "
             "anew"
         )
+
+
+def _known(name: str) -> str:
+    """The name of a condition; those of somebody's own family may be others than ours."""
+    return name if name in SIDE_NAMES else "unknown"
 
 
 def _whole(value: Any) -> bool:

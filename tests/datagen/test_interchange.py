@@ -642,7 +642,7 @@ def test_malformed_files_are_refused_in_a_sentence(name, tmp_path, capfd):
         (["import", "{tmp}/none.npz", "format=npz", "out={tmp}/y"], "no such file"),
         (["import", "{file}", "format=npz", "out={tmp}/y", "samples.test=9"], "cannot be cut from a file of 9 samples"),
         (["import", "{file}", "format=npz", "out={tmp}/y", "samples.test=many"], "is no number"),
-        (["import", "{file}", "format=npz", "out={tmp}/y", "boundary=wall"], "dirichlet, neumann, robin"),
+        (["import", "{file}", "format=npz", "out={tmp}/y", "boundary=walls"], "dirichlet, neumann, robin"),
         (["import", "{file}", "format=npz", "out={tmp}/y", "lengths=1,2,3"], "lengths must have one entry per axis"),
         (["import", "{file}", "format=npz", "out={tmp}/y", "store.dtype=float16"], "float32 or float64"),
         (["import", "{file}", "format=npz", "out={tmp}/y", "inputs=b", "outputs=pressure"], "has no array 'b'"),

@@ -101,12 +101,13 @@ class Family(ABC):
     """Base of all families; subclasses are frozen dataclasses registered by name.
 
     Class attributes ``fields`` (tuple of `Field`) and ``title`` (one line) are declared once and used by store,
-    validation, data loading and hybrid solves.
+    validation, data loading and hybrid solves. ``made_by_solving`` is false where samples were read from a file.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     fields: ClassVar[tuple[Field, ...]]
+    made_by_solving: ClassVar[bool] = True
     # Whether it is an `EvolvingFamily` (datagen.evolve), whose outputs have a frame a time.
     evolves: ClassVar[bool] = False
 

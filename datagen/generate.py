@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.draw import draw
 from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.work import counted
 from datagen.executors import executors
-from datagen.family import Family, LinearSystem, Sample, seed_sequence
+from datagen.family import Family, LinearSystem, Sample
 from datagen.files import json_bytes, locked, read_json, remove_partials, sha256, sha256_of_file, write_atomically
 from datagen.store import FORMAT_VERSION, Shard, Spec, code_version, estimated_bytes, shard_image
 from solvers import Result, solve
@@ -75,15 +76,15 @@ def solve_sample(spec: Spec, split: str, index: int) -> Solved:
     Raises
     ------
     RuntimeError
-        If ten draws in a row fail: then it is not the draw.
+        If ten draws in a row fail: then it is not the draw. Given inputs (``spec.inputs``) have one attempt.
     """
     family = spec.family
     work = _evolve if isinstance(family, EvolvingFamily) else _solve
     failures: list[str] = []
     started = time.perf_counter()
-    for attempt in range(ATTEMPTS):
-        rng = np.random.default_rng(seed_sequence(spec.seed, family.name, split, index, attempt))
-        sample = family.sample(rng).rounded(spec.dtype)
+    attempts = ATTEMPTS if spec.inputs is None else 1
+    for attempt in range(attempts):
+        sample = draw(spec, split, index, attempt)
         try:
             outcome = work(spec, sample)
         except FailedDraw as failure:
@@ -91,7 +92,7 @@ def solve_sample(spec: Spec, split: str, index: int) -> Solved:
             continue
         return Solved(sample, *outcome, attempt, tuple(failures), time.perf_counter() - started)
     raise RuntimeError(
-        f"sample {index} of split {split!r} failed in {ATTEMPTS} draws, last with {failures[-1]} "
+        f"sample {index} of split {split!r} failed in {attempts} draws, last with {failures[-1]} "
         "Try other parameters of the PDE or a finer grid, and for steady ones another solver.method or solver.rtol."
     )
 

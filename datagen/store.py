@@ -38,7 +38,7 @@ from solvers import solve
 from solvers.registry import near_names
 
 FORMAT_VERSION = 1
-_WELL_BOUNDARY = {"periodic": "PERIODIC", "outflow": "OPEN", "absorbing": "OPEN"}  # all others are WALL
+_WELL_BOUNDARY = {"periodic": "PERIODIC", "outflow": "OPEN", "absorbing": "OPEN", "unknown": "OPEN"}  # others: WALL
 DTYPES = ("float32", "float64")
 MAX_SHARDS = 1_000_000
 
@@ -69,6 +69,8 @@ class Spec:
         Arguments of `solvers.solve`: method, rtol, ...; ``rtol`` is the label tolerance.
     dtype : str
         Of stored fields.
+    inputs : dict, optional
+        Where input fields come from that are not drawn: ``file``, ``sha256``, ``fields`` (`datagen.draw.with_inputs`).
 
     Raises
     ------
@@ -82,6 +84,7 @@ class Spec:
     shard_size: int
     solver: Mapping[str, Any]
     dtype: str = "float32"
+    inputs: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         def integer(value: Any, name: str, least: int) -> int:
@@ -100,6 +103,25 @@ class Spec:
             raise ValueError(f"store.dtype must be {' or '.join(DTYPES)}, got {self.dtype!r}")
         if sum(self.samples.values()) > MAX_SHARDS * self.shard_size:
             raise ValueError(f"more than {MAX_SHARDS:,} shards of {self.shard_size} samples; raise shard.size")
+        parameters = dict(self.pde)
+        if "name" not in parameters:
+            raise ValueError("pde.name is missing: it names a registered PDE family")
+        # Parameters left to their defaults are part of what was asked for: a later version may have others.
+        family = build(**parameters)
+        if family.made_by_solving:
+            self._check_solver()
+        elif self.solver:
+            raise ValueError(f"solver must be empty: samples of family {family.name!r} are not made by solving")
+        if self.inputs is not None:
+            given = {field.name for field in family.fields if field.role != "output"}
+            if set(self.inputs) != {"file", "sha256", "fields"} or not set(self.inputs["fields"]) <= given:
+                raise ValueError(f"inputs must be the file, sha256 and fields of arrays of inputs, got {self.inputs!r}")
+            object.__setattr__(self, "inputs", _plain(dict(self.inputs)))
+        object.__setattr__(self, "pde", _plain(family.parameters()))
+        object.__setattr__(self, "samples", {split: self.samples[split] for split in SPLITS})
+        object.__setattr__(self, "solver", _plain(dict(self.solver)))
+
+    def _check_solver(self) -> None:
         rtol = self.solver.get("rtol")
         if isinstance(rtol, bool) or not isinstance(rtol, (int, float)) or not 0 < rtol < 1:
             raise ValueError(f"solver.rtol must be a number between 0 and 1, got {rtol!r}")
@@ -110,13 +132,6 @@ class Spec:
             solve(sparse.eye_array(4, format="csr"), np.ones(4), throw=False, **self.solver)
         except (TypeError, ValueError) as error:
             raise ValueError(f"solver: {error}") from None
-        parameters = dict(self.pde)
-        if "name" not in parameters:
-            raise ValueError("pde.name is missing: it names a registered PDE family")
-        # Parameters left to their defaults are part of what was asked for: a later version may have others.
-        object.__setattr__(self, "pde", _plain(build(**parameters).parameters()))
-        object.__setattr__(self, "samples", {split: self.samples[split] for split in SPLITS})
-        object.__setattr__(self, "solver", _plain(dict(self.solver)))
 
     @cached_property
     def family(self) -> Family:
@@ -140,7 +155,10 @@ class Spec:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as in ``spec.json``."""
-        return {"format_version": FORMAT_VERSION, **asdict(self)}
+        values = {"format_version": FORMAT_VERSION, **asdict(self)}
+        if self.inputs is None:
+            del values["inputs"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
@@ -150,7 +168,7 @@ class Spec:
         if version != FORMAT_VERSION:
             raise ValueError(f"format_version of the dataset must be {FORMAT_VERSION}, got {version!r}")
         expected = {"pde", "seed", "samples", "shard_size", "solver", "dtype"}
-        if set(content) != expected:
+        if set(content) - {"inputs"} != expected:
             raise ValueError(f"the spec must have the keys {sorted(expected)}, got {sorted(content)}")
         return cls(**content)
 
@@ -336,8 +354,13 @@ def _refuse_foreign(file: h5py.File, group: h5py.Group, path: Path) -> None:
             if entry.name.count("/") > 8:
                 raise DamagedShard(f"{path}: groups are nested too deep at {entry.name}")
             _refuse_foreign(file, entry, path)
-        elif not isinstance(entry, h5py.Dataset) or entry.dtype.kind not in "biufcS" or entry.external:
+        elif not isinstance(entry, h5py.Dataset) or entry.dtype.kind not in "biufcS" or _elsewhere(entry):
             raise DamagedShard(f"{path}: {group.name}/{name} has a type that data files must not hold")
+
+
+def _elsewhere(entry: h5py.Dataset) -> bool:
+    """Whether a dataset's values are in other files."""
+    return bool(entry.external or entry.is_virtual)
 
 
 class Store:

@@ -11,6 +11,7 @@ At a boundary face the half cell has conductance ``c_F = 2 a / h`` and the condi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -151,23 +152,27 @@ def diffusion(
         raise ValueError("reaction must not be negative, or the operator may be indefinite")
 
     dimension = grid.dimension
+    # One array for the whole stencil, which StencilOperator takes over as it is: centre, then below and above per axis.
     steps = [tuple(int(i == axis) for i in range(dimension)) for axis in range(dimension)]
-    offsets = [*(tuple(-s for s in step) for step in steps), (0,) * dimension, *steps[::-1]]
-    # One array for the whole stencil, offsets ascending, which StencilOperator takes over as it is.
-    stencil = np.zeros((2 * dimension + 1, *grid.shape))
-    stencil[dimension] = reaction
+    offsets = [(0,) * dimension, *(tuple(sign * s for s in step) for step in steps for sign in (-1, 1))]
+    stencil = np.zeros((len(offsets), *grid.shape))
+    stencil[0] = reaction
     load = np.zeros(grid.shape)
     resistance = 1 / a
     for axis, (sides, h) in enumerate(zip(boundary, grid.spacing, strict=True)):
         below, diagonal, above, loads, r = (
-            np.moveaxis(x, axis, 0) for x in (stencil[axis], stencil[dimension], stencil[-1 - axis], load, resistance)
+            np.moveaxis(x, axis, 0)
+            for x in (stencil[1 + 2 * axis], stencil[0], stencil[2 + 2 * axis], load, resistance)
         )
         inside = None if mask is None else np.moveaxis(mask, axis, 0)
+        cells: Any
+        neighbours: Any
         # Cells of an axis and their upper neighbours; a periodic one goes on from the last cell to the first.
         if isinstance(sides, str):
             if sides != PERIODIC:
                 raise ValueError(f"boundary of axis {axis} must be a pair of conditions or 'periodic', got {sides!r}")
-            cells, neighbours = np.arange(grid.shape[axis]), np.roll(np.arange(grid.shape[axis]), -1)
+            cells = np.arange(grid.shape[axis])
+            neighbours = np.roll(cells, -1)
         else:
             cells, neighbours = slice(None, -1), slice(1, None)
             for place, side in zip((0, -1), sides, strict=True):

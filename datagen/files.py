@@ -19,7 +19,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write beside the place, fsync, rename, fsync the folder: after a crash the old file or the new one is there.
 
     Raises

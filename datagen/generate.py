@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,39 @@ from datagen.store import FORMAT_VERSION, Shard, Spec, code_version, estimated_b
 from solvers import Result, solve
 
 ATTEMPTS = 10
+STAGES = ("draw", "discretise", "solve", "check")  # of a sample; "store" follows, once a shard
 
 
 @dataclass(frozen=True)
 class Solved:
-    """A sample with its certified solution."""
+    """A sample with its certified solution.
+
+    Attributes
+    ----------
+    sample, solution, result
+    relative_residual : float
+        ``||b - A x|| / ||b||``.
+    work : int
+        Deterministic: passes over the unknowns, by the operator or by the preconditioner (or factor).
+    quality : dict
+        What the family says of it.
+    attempt : int
+        Of the draw that was solved.
+    failures : tuple of str
+        Why those before it were not.
+    seconds : dict
+        By stage, those that failed included.
+    """
 
     sample: Sample
     solution: Mapping[str, NDArray[Any]]
     result: Result
+    relative_residual: float
+    work: int
     quality: Mapping[str, float]
     attempt: int
     failures: tuple[str, ...]
-    seconds: float
+    seconds: Mapping[str, float]
 
 
 def solve_sample(spec: Spec, split: str, index: int) -> Solved:
@@ -50,17 +70,30 @@ def solve_sample(spec: Spec, split: str, index: int) -> Solved:
     """
     family = spec.family
     failures: list[str] = []
-    started = time.perf_counter()
+    seconds = dict.fromkeys(STAGES, 0.0)
+    clock = time.perf_counter()
+
+    def spent_on(stage: str) -> None:
+        nonlocal clock
+        clock, before = time.perf_counter(), clock
+        seconds[stage] += clock - before
+
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng(seed_sequence(spec.seed, family.name, split, index, attempt))
         sample = family.sample(rng).rounded(spec.dtype)
+        spent_on("draw")
         system = family.system(sample)
+        spent_on("discretise")
         result = solve(system.A, system.b, throw=False, null_space=system.null_space, **spec.solver)
+        spent_on("solve")
         if result.converged:
             solution = _as_fields(family, system, result)
             quality = family.quality(sample, solution)
-            seconds = time.perf_counter() - started
-            return Solved(sample, solution, result, quality, attempt, tuple(failures), seconds)
+            norm = float(np.linalg.norm(system.b))
+            relative = result.residual_norm / norm if norm else 0.0
+            work = (result.matvecs + result.preconditioner_applies) * result.x.size
+            spent_on("check")
+            return Solved(sample, solution, result, relative, work, quality, attempt, tuple(failures), seconds)
         failures.append(f"{result.status.name}: {result.reason}")
     raise RuntimeError(
         f"sample {index} of split {split!r} failed in {ATTEMPTS} draws, last with {failures[-1]} "
@@ -78,19 +111,22 @@ def _as_fields(family: Family, system: LinearSystem, result: Result) -> dict[str
 def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
     """Compute a shard and write it and its sidecar; returns the sidecar."""
     started = time.perf_counter()
-    solved = [solve_sample(spec, shard.split, index) for index in range(shard.start, shard.stop)]
-    family = spec.family
-    inputs = [f.name for f in family.fields if f.role != "output"]
-    fields = {name: np.stack([s.sample.fields[name] for s in solved]) for name in inputs}
-    fields |= {f.name: np.stack([s.solution[f.name] for s in solved]) for f in family.role("output")}
+    family, count = spec.family, shard.stop - shard.start
+    fields = {f.name: np.empty((count, *family.mesh.shape), spec.dtype) for f in family.fields}
+    solved = []
+    for row in range(count):
+        one = solve_sample(spec, shard.split, shard.start + row)
+        for name, values in {**one.sample.fields, **one.solution}.items():
+            fields[name][row] = values
+        # What the shard holds need not be held twice; without it a record takes some hundred bytes.
+        bare = replace(one.result, x=np.empty(0))
+        solved.append(replace(one, sample=Sample({}, one.sample.scalars), solution={}, result=bare))
     scalars = {name: np.array([s.sample.scalars[name] for s in solved]) for name in solved[0].sample.scalars}
-    norms = [float(np.linalg.norm(family.system(s.sample).b)) for s in solved]
     costs = {
         "iterations": [s.result.iterations for s in solved],
         "matvecs": [s.result.matvecs for s in solved],
         "preconditioner_applies": [s.result.preconditioner_applies for s in solved],
-        # Deterministic work: passes over the unknowns, by the operator or by the preconditioner (or factor).
-        "work": [(s.result.matvecs + s.result.preconditioner_applies) * s.result.x.size for s in solved],
+        "work": [s.work for s in solved],
     }
     records: dict[str, dict[str, NDArray[Any]]] = {
         "provenance": {
@@ -100,13 +136,12 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
         },
         "cost": {name: np.array(values, dtype=np.int64) for name, values in costs.items()},
         "quality": {
-            "relative_residual": np.array(
-                [s.result.residual_norm / norm if norm else 0.0 for s, norm in zip(solved, norms, strict=True)]
-            ),
+            "relative_residual": np.array([s.relative_residual for s in solved]),
             **{name: np.array([s.quality[name] for s in solved]) for name in solved[0].quality},
         },
     }
-    image, hashes = shard_image(spec, shard, fields, scalars, records)
+    computed = time.perf_counter()
+    image = shard_image(spec, shard, fields, scalars, records)
     (folder / shard.split).mkdir(exist_ok=True)
     write_atomically(folder / shard.file, image)
     sidecar = {
@@ -121,9 +156,13 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
         "totals": {name: int(sum(values)) for name, values in costs.items()},
         "bytes": len(image),
         "sha256": sha256(image),
-        "arrays": hashes,
         "code_version": code_version(),
-        "seconds": {"total": time.perf_counter() - started, "samples": [round(s.seconds, 6) for s in solved]},
+        "seconds": {
+            "total": time.perf_counter() - started,
+            "store": time.perf_counter() - computed,
+            **{stage: sum(s.seconds[stage] for s in solved) for stage in STAGES},
+            "samples": [round(sum(s.seconds.values()), 6) for s in solved],
+        },
     }
     write_atomically(folder / shard.sidecar, json_bytes(sidecar))
     return sidecar
@@ -275,7 +314,7 @@ def generate(
     execute = executors[executor]
     prepare_folder(spec, folder)
     mine = spec.shards if shard_count is None else spec.shards[shard_index::shard_count]
-    pending = []
+    pending, fresh = [], {}
     for shard in mine:
         defect = shard_defect(spec, shard, folder)
         if defect is None:
@@ -297,13 +336,14 @@ def generate(
             outcomes = execute(_task, tasks, workers)
             try:
                 for index, sidecar in outcomes:
+                    fresh[index] = sidecar["bytes"]
                     on_shard(spec.shards[index], sidecar)
             finally:
                 outcomes.close()  # type: ignore[attr-defined]
                 for shard in pending:
                     _remove_partials(folder, shard)
     if shard_count is None:
-        merge(folder)
+        merge(folder, fresh)
     return folder
 
 
@@ -324,8 +364,15 @@ def _require_space(spec: Spec, shards: list[Shard], folder: Path) -> None:
         )
 
 
-def merge(folder: str | Path) -> dict[str, Any]:
+def merge(folder: str | Path, fresh: Mapping[int, int] | None = None) -> dict[str, Any]:
     """Write ``manifest.json`` of a dataset whose shards are all whole, in place; returns the manifest.
+
+    Parameters
+    ----------
+    folder : path
+        The dataset.
+    fresh : dict, optional
+        Bytes of shards, by index, that the caller has just had written: they need not be read and hashed once more.
 
     Raises
     ------
@@ -336,7 +383,14 @@ def merge(folder: str | Path) -> dict[str, Any]:
     if not (folder / "spec.json").exists():
         raise ValueError(f"{folder} is not a Southwell dataset: it has no spec.json")
     spec = Spec.from_dict(read_json(folder / "spec.json"))
-    defects = {shard: shard_defect(spec, shard, folder) for shard in spec.shards}
+    known = fresh or {}
+
+    def defect_of(shard: Shard) -> str | None:
+        file = folder / shard.file
+        as_written = shard.index in known and file.exists() and file.stat().st_size == known[shard.index]
+        return None if as_written else shard_defect(spec, shard, folder)
+
+    defects = {shard: defect_of(shard) for shard in spec.shards}
     broken = {shard: defect for shard, defect in defects.items() if defect is not None}
     if broken:
         (folder / "manifest.json").unlink(missing_ok=True)
@@ -395,7 +449,7 @@ def estimate(spec: Spec, measured: int = 3) -> Estimate:
     """Samples, bytes and hours of a spec, from a few training samples solved here and now; writes nothing."""
     solve_sample(spec, "train", 0)  # compiles and imports what the first solve compiles and imports
     measured = min(measured, spec.samples["train"])
-    seconds = [solve_sample(spec, "train", index).seconds for index in range(measured)]
+    seconds = [sum(solve_sample(spec, "train", index).seconds.values()) for index in range(measured)]
     samples = sum(spec.samples.values())
     hours = samples * float(np.mean(seconds)) / 3600
     return Estimate(samples, len(spec.shards), estimated_bytes(spec), hours, measured)

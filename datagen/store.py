@@ -204,8 +204,8 @@ def shard_image(
     fields: Mapping[str, NDArray[Any]],
     scalars: Mapping[str, NDArray[Any]],
     records: Mapping[str, Mapping[str, NDArray[Any]]],
-) -> tuple[bytes, dict[str, str]]:
-    """The HDF5 file of a shard, as bytes, and the SHA-256 of each array in it.
+) -> memoryview:
+    """The HDF5 file of a shard, in memory.
 
     Parameters
     ----------
@@ -223,12 +223,9 @@ def shard_image(
     buffer = io.BytesIO()
     # In memory first: bytes can be hashed and written atomically, and a full disk cannot leave a broken HDF5 file.
     with h5py.File(buffer, "w", libver="v110") as file:
-        hashes: dict[str, str] = {}
 
         def dataset(path: str, values: NDArray[Any], **attributes: Any) -> None:
-            values = np.ascontiguousarray(values)
-            entry = file.create_dataset(path, data=values, track_times=False)
-            hashes[path] = sha256(values.tobytes())
+            entry = file.create_dataset(path, data=np.ascontiguousarray(values), track_times=False)
             for key, value in attributes.items():
                 entry.attrs[key] = value
 
@@ -266,7 +263,7 @@ def shard_image(
         for field in family.fields:
             dataset(
                 f"t0_fields/{field.name}",
-                fields[field.name].astype(spec.dtype),
+                fields[field.name].astype(spec.dtype, copy=False),
                 dim_varying=np.ones(mesh.dimension, dtype=bool),
                 sample_varying=np.True_,
                 time_varying=np.False_,
@@ -282,7 +279,7 @@ def shard_image(
         file["provenance"].attrs["spec"] = json_bytes(spec.as_dict()).decode()
         file["provenance"].attrs["split"] = shard.split
         file["provenance"].attrs["code_version"] = code_version()
-    return buffer.getvalue(), hashes
+    return buffer.getbuffer()
 
 
 def _strings(names: Any) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.executors import executors
+from datagen.executors import chosen_executor
 from datagen.family import Family, LinearSystem, Sample, seed_sequence
 from datagen.files import json_bytes, locked, read_json, remove_partials, sha256, sha256_of_file, write_atomically
 from datagen.store import FORMAT_VERSION, Shard, Spec, code_version, estimated_bytes, shard_image
@@ -265,6 +265,7 @@ def generate(
     *,
     executor: str = "processes",
     workers: int = 1,
+    address: str | None = None,
     shard_index: int | None = None,
     shard_count: int | None = None,
     on_damage: Callable[[str], None] = lambda sentence: None,
@@ -278,9 +279,11 @@ def generate(
     folder : path
         The dataset.
     executor : str
-        "serial" or "processes".
+        "serial", "processes" or "dask".
     workers : int
         Worker processes.
+    address : str, optional
+        Of a Dask scheduler, for "dask"; without it that starts a cluster of `workers` on this machine.
     shard_index, shard_count : int, optional
         Take only the shards ``shard_index, shard_index + shard_count, ...``; then `merge` is left to the caller, after
         the last job. Jobs may run side by side, on one machine or many.
@@ -309,9 +312,7 @@ def generate(
             raise ValueError(f"{name} must be a whole number, got {value!r}")
     if shard_index is not None and shard_count is not None and not 0 <= shard_index < shard_count:
         raise ValueError(f"shard.index must be from 0 to shard.count - 1 = {shard_count - 1}, got {shard_index}")
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"executor.workers must be a whole number of at least 1, got {workers!r}")
-    execute = executors[executor]
+    execute = chosen_executor(executor, workers, address)
     prepare_folder(spec, folder)
     mine = spec.shards if shard_count is None else spec.shards[shard_index::shard_count]
     pending, fresh = [], {}
@@ -330,9 +331,10 @@ def generate(
             pending = [shard for shard in pending if shard_defect(spec, shard, folder) is not None]
             for shard in pending:
                 (folder / shard.sidecar).unlink(missing_ok=True)
-                _remove_partials(folder, shard)
+            places = [folder / name for shard in pending for name in (shard.file, shard.sidecar)]
+            remove_partials(places)
             text = json_bytes(spec.as_dict())
-            tasks = [(text, shard.index, str(folder)) for shard in pending]
+            tasks = [(text, shard.index, str(folder.absolute())) for shard in pending]
             outcomes = execute(_task, tasks, workers)
             try:
                 for index, sidecar in outcomes:
@@ -340,16 +342,10 @@ def generate(
                     on_shard(spec.shards[index], sidecar)
             finally:
                 outcomes.close()  # type: ignore[attr-defined]
-                for shard in pending:
-                    _remove_partials(folder, shard)
+                remove_partials(places)
     if shard_count is None:
         merge(folder, fresh)
     return folder
-
-
-def _remove_partials(folder: Path, shard: Shard) -> None:
-    remove_partials(folder / shard.file)
-    remove_partials(folder / shard.sidecar)
 
 
 def _require_space(spec: Spec, shards: list[Shard], folder: Path) -> None:

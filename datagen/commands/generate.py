@@ -61,6 +61,7 @@ def generate_command(config: dict[str, Any]) -> None:
             folder,
             executor=config["executor"]["name"],
             workers=workers,
+            address=config["executor"].get("address"),
             shard_index=index,
             shard_count=count,
             on_damage=log.warning,

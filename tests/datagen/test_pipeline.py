@@ -374,9 +374,9 @@ def test_bad_specs_are_refused(change, words):
 
 
 def test_unknown_executor_lists_what_there_is(tmp_path):
-    with pytest.raises(ValueError, match="processes, serial"):
+    with pytest.raises(ValueError, match="dask, processes, serial"):
         generate.generate(Spec(**SPEC), tmp_path / "data", executor="cluster")
-    assert set(executors) == {"processes", "serial"}
+    assert set(executors) == {"dask", "processes", "serial"}
 
 
 def test_float64_storage_and_lognormal(tmp_path):

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from datagen.executors import chosen_executor
 from datagen.family import Family, LinearSystem, Sample, seed_sequence
 from datagen.files import json_bytes, locked, read_json, remove_partials, sha256, sha256_of_file, write_atomically
+from datagen.plan import ShardSolver, planned
 from datagen.store import FORMAT_VERSION, Shard, Spec, code_version, estimated_bytes, shard_image
-from solvers import Result, solve
+from solvers import Result
 
 ATTEMPTS = 10
 STAGES = ("draw", "discretise", "solve", "check")  # of a sample; "store" follows, once a shard
@@ -60,8 +61,15 @@ class Solved:
     seconds: Mapping[str, float]
 
 
-def solve_sample(spec: Spec, split: str, index: int) -> Solved:
+def solve_sample(spec: Spec, split: str, index: int, solver: Callable[[LinearSystem], Result] | None = None) -> Solved:
     """Draw and solve one sample; one that cannot be solved to the tolerance is drawn anew, and the failure kept.
+
+    Parameters
+    ----------
+    spec, split, index
+        Which sample.
+    solver : callable, optional
+        The one of its shard; by default a fresh one.
 
     Raises
     ------
@@ -69,6 +77,7 @@ def solve_sample(spec: Spec, split: str, index: int) -> Solved:
         If ten draws in a row fail: then it is not the draw.
     """
     family = spec.family
+    solver = ShardSolver(spec) if solver is None else solver
     failures: list[str] = []
     seconds = dict.fromkeys(STAGES, 0.0)
     clock = time.perf_counter()
@@ -84,7 +93,7 @@ def solve_sample(spec: Spec, split: str, index: int) -> Solved:
         spent_on("draw")
         system = family.system(sample)
         spent_on("discretise")
-        result = solve(system.A, system.b, throw=False, null_space=system.null_space, **spec.solver)
+        result = solver(system)
         spent_on("solve")
         if result.converged:
             solution = _as_fields(family, system, result)
@@ -113,9 +122,10 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
     family, count = spec.family, shard.stop - shard.start
     fields = {f.name: np.empty((count, *family.mesh.shape), spec.dtype) for f in family.fields}
+    solver = ShardSolver(spec)
     solved = []
     for row in range(count):
-        one = solve_sample(spec, shard.split, shard.start + row)
+        one = solve_sample(spec, shard.split, shard.start + row, solver)
         for name, values in {**one.sample.fields, **one.solution}.items():
             fields[name][row] = values
         # What the shard holds need not be held twice; without it a record takes some hundred bytes.
@@ -313,6 +323,7 @@ def generate(
     if shard_index is not None and shard_count is not None and not 0 <= shard_index < shard_count:
         raise ValueError(f"shard.index must be from 0 to shard.count - 1 = {shard_count - 1}, got {shard_index}")
     execute = chosen_executor(executor, workers, address)
+    spec = planned(spec, folder)
     prepare_folder(spec, folder)
     mine = spec.shards if shard_count is None else spec.shards[shard_index::shard_count]
     pending, fresh = [], {}
@@ -443,6 +454,7 @@ class Estimate:
 
 def estimate(spec: Spec, measured: int = 3) -> Estimate:
     """Samples, bytes and hours of a spec, from a few training samples solved here and now; writes nothing."""
+    spec = planned(spec)
     solve_sample(spec, "train", 0)  # compiles and imports what the first solve compiles and imports
     measured = min(measured, spec.samples["train"])
     seconds = [sum(solve_sample(spec, "train", index).seconds.values()) for index in range(measured)]

@@ -26,13 +26,12 @@ from typing import Any
 
 import h5py
 import numpy as np
-import scipy.sparse as sparse
 from numpy.typing import NDArray
 
 from datagen.discretise import boundary_names
 from datagen.family import SPLITS, Family, Field, Sample, build
 from datagen.files import json_bytes, read_json, sha256, sha256_of_file
-from solvers import solve
+from datagen.plan import check_solver
 from solvers.registry import near_names
 
 FORMAT_VERSION = 1
@@ -64,7 +63,8 @@ class Spec:
     shard_size : int
         Samples a shard.
     solver : dict
-        Arguments of `solvers.solve`: method, rtol, ...; ``rtol`` is the label tolerance.
+        Arguments of `solvers.solve`: method, rtol, ...; ``rtol`` is the label tolerance. Method "sequence" is a
+        `SequenceSolver` for each shard; for "auto", `datagen.plan` writes what it chooses under "plan".
     dtype : str
         Of stored fields.
 
@@ -101,13 +101,7 @@ class Spec:
         rtol = self.solver.get("rtol")
         if isinstance(rtol, bool) or not isinstance(rtol, (int, float)) or not 0 < rtol < 1:
             raise ValueError(f"solver.rtol must be a number between 0 and 1, got {rtol!r}")
-        unknown = set(self.solver) - {"method", "rtol", "atol", "maxiter", "M"}
-        if unknown:
-            raise ValueError(f"solver.{min(unknown)} is not an argument that a dataset's solver takes")
-        try:  # on four unknowns, so that a bad argument is named before anything is written
-            solve(sparse.eye_array(4, format="csr"), np.ones(4), throw=False, **self.solver)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"solver: {error}") from None
+        check_solver(self.solver)
         parameters = dict(self.pde)
         if "name" not in parameters:
             raise ValueError("pde.name is missing: it names a registered PDE family")

@@ -1,4 +1,4 @@
-"""The plan stage: a choice by counted work, the same for every job, written into the spec; and what shards make of it."""
+"""The plan stage: a choice by counted work, the same for every job, written into the spec, and what follows from it."""
 
 import json
 from dataclasses import replace

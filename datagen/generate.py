@@ -164,6 +164,7 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
         "seed": {"root": spec.seed, "spawn_key": ["family", "split", "sample", "attempt"]},
         "failed_attempts": {str(shard.start + i): list(s.failures) for i, s in enumerate(solved) if s.failures},
         "totals": {name: int(sum(values)) for name, values in costs.items()},
+        "relative_residuals": [float(f"{s.relative_residual:.3g}") for s in solved],
         "bytes": len(image),
         "sha256": sha256(image),
         "code_version": code_version(),
@@ -280,6 +281,7 @@ def generate(
     shard_count: int | None = None,
     on_damage: Callable[[str], None] = lambda sentence: None,
     on_shard: Callable[[Shard, dict[str, Any]], None] = lambda shard, sidecar: None,
+    on_found: Callable[[Shard, dict[str, Any]], None] = lambda shard, sidecar: None,
 ) -> Path:
     """Make a dataset, or go on with one: compute the shards that are missing or damaged, then merge.
 
@@ -299,8 +301,8 @@ def generate(
         the last job. Jobs may run side by side, on one machine or many.
     on_damage : callable
         Told of each damaged shard, in a sentence, before it is made anew.
-    on_shard : callable
-        Told of each shard: with its sidecar when it is done or was done already.
+    on_shard, on_found : callable
+        Told of each shard, with its sidecar: `on_shard` when it is done, `on_found` if it was there already.
 
     Returns
     -------
@@ -330,7 +332,7 @@ def generate(
     for shard in mine:
         defect = shard_defect(spec, shard, folder)
         if defect is None:
-            on_shard(shard, read_json(folder / shard.sidecar))
+            on_found(shard, read_json(folder / shard.sidecar))
             continue
         if defect != "missing":
             on_damage(f"shard {shard.index} is damaged and will be made again: {defect}")

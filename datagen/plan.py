@@ -8,7 +8,7 @@ Ways that carry something from system to system (old factors, a subspace, a rela
 to be chosen: the last bits of a sample then depend on those before it in its shard.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -47,7 +47,7 @@ def check_solver(options: Mapping[str, Any]) -> None:
     if unknown:
         raise ValueError(f"solver.{min(unknown)} is not an argument that a dataset's solver takes")
     plan = options.get("plan")
-    if plan is not None and (options.get("method") != "auto" or plan not in (*NAMES, "auto")):
+    if plan is not None and (options.get("method") != "auto" or plan not in NAMES):
         raise ValueError(f"solver.plan is written by the plan stage for method=auto, got {plan!r}")
     sequence = options.get("method") == "sequence"
     for name in ("maxiter", "M"):
@@ -92,9 +92,11 @@ def planned(spec: "Spec", folder: Path | None = None) -> "Spec":
     if choice is None:
         costs = work_of_a_sample(spec)
         independent = {name: cost for name, cost in costs.items() if name not in STATEFUL}
-        best = min(independent, key=independent.__getitem__, default="auto")
-        choice = min(costs, key=costs.__getitem__, default="auto")
-        if costs.get(choice, inf) > _CLEARLY * independent.get(best, inf):
+        best = min(independent, key=independent.__getitem__, default=None)
+        choice = min(costs, key=costs.__getitem__, default=None)
+        if choice is None:
+            return spec  # `solve` has ways of its own
+        if best is not None and costs[choice] > _CLEARLY * costs[best]:
             choice = best
     return replace(spec, solver={**spec.solver, "plan": choice})
 
@@ -166,21 +168,35 @@ class ShardSolver:
     """
 
     def __init__(self, spec: "Spec") -> None:
-        self._options = dict(spec.solver)
-        plan, method = self._options.pop("plan", "auto"), self._options["method"]
-        self._sequence: SequenceSolver | None = None
-        if method == "sequence" or plan != "auto":
-            self._options["method"] = "auto"
-            name = "auto" if method == "sequence" else plan
-            rest = {key: value for key, value in self._options.items() if key != "method"}
-            self._sequence = SequenceSolver(name, cost="work", warm_start=name in ("auto", *STATEFUL), **rest)
+        options = dict(spec.solver)
+        plan = "sequence" if options["method"] == "sequence" else options.pop("plan", None)
+        self._otherwise = options
+        self._first: Callable[[LinearSystem], Result] | None = None
+        if plan is not None:
+            self._otherwise = {**options, "method": "auto"}
+            tolerances = {key: value for key, value in options.items() if key != "method"}
+            self._first = _way(plan, tolerances)
 
     def __call__(self, system: LinearSystem) -> Result:
         """Solve the next system."""
-        if self._sequence is None or not _is_open(system):
-            return solve(system.A, system.b, throw=False, null_space=system.null_space, **self._options)
-        result = self._sequence.solve(system.A, system.b)
+        if self._first is None or not _is_open(system):
+            return solve(system.A, system.b, throw=False, null_space=system.null_space, **self._otherwise)
+        result = self._first(system)
         if result.converged:
             return result
-        rest = solve(system.A, system.b, throw=False, null_space=system.null_space, x0=result.x, **self._options)
+        rest = solve(system.A, system.b, throw=False, null_space=system.null_space, x0=result.x, **self._otherwise)
         return joined(result, rest)
+
+
+# What needs nothing of a SequenceSolver, not even its first look at the family of systems.
+_DIRECTLY = {"multigrid": {"method": "cg", "M": "multigrid"}, "direct": {"method": "direct"}}
+
+
+def _way(plan: str, tolerances: dict[str, Any]) -> Callable[[LinearSystem], Result]:
+    """One system after the other by the way that was planned."""
+    if plan in _DIRECTLY:
+        fixed = {**_DIRECTLY[plan], **tolerances}
+        return lambda system: solve(system.A, system.b, throw=False, null_space=system.null_space, **fixed)
+    name = "auto" if plan == "sequence" else plan
+    sequence = SequenceSolver(name, cost="work", warm_start=name in ("auto", *STATEFUL), **tolerances)
+    return lambda system: sequence.solve(system.A, system.b)

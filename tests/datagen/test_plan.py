@@ -128,12 +128,19 @@ def test_a_hard_sample_is_finished_by_other_means_not_left_out():
     assert solved.result.preconditioner_applies > 0  # of the first try
 
 
-def test_one_solver_serves_a_shard_and_learns(tmp_path):
+def test_one_sequence_serves_each_shard(tmp_path, monkeypatch):
+    made = []
+
+    class Counted(SequenceSolver):
+        def __init__(self, *words, **options):
+            super().__init__(*words, **options)
+            made.append(self)
+
     spec = Spec(**{**SPEC, "solver": {"method": "sequence", "rtol": 1e-6}})
-    solver = ShardSolver(spec)
-    for index in range(3):
-        assert solve_sample(spec, "train", index, solver).relative_residual <= 1e-6
-    assert solver._sequence.systems == 3
+    monkeypatch.setattr(plan, "SequenceSolver", Counted)
+    generate(spec, tmp_path / "data", executor="serial")
+    used = [solver.systems for solver in made if solver.systems]  # others were made to check a spec
+    assert used == [shard.stop - shard.start for shard in spec.shards]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from datagen import plan
 from datagen.family import build
 from datagen.files import sha256_of_file
 from datagen.generate import generate, merge, prepare_folder, solve_sample
-from datagen.plan import ShardSolver, planned, work_of_a_sample
+from datagen.plan import planned, work_of_a_sample
 from datagen.store import Spec, open_store
 from datagen.validate import validate
 from solvers import SequenceSolver, Status

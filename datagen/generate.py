@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from datagen.executors import chosen_executor
 from datagen.family import Family, LinearSystem, Sample, seed_sequence
@@ -454,12 +455,16 @@ class Estimate:
         )
 
 
-def estimate(spec: Spec, measured: int = 3) -> Estimate:
+def estimate(spec: Spec, measured: int = 5) -> Estimate:
     """Samples, bytes and hours of a spec, from a few training samples solved here and now; writes nothing."""
     spec = planned(spec)
-    solve_sample(spec, "train", 0)  # compiles and imports what the first solve compiles and imports
     measured = min(measured, spec.samples["train"])
-    seconds = [sum(solve_sample(spec, "train", index).seconds.values()) for index in range(measured)]
+    with threadpool_limits(limits=1):
+        solve_sample(spec, "train", 0)  # compiles and imports what the first solve compiles and imports
+        began = time.process_time()
+        for index in range(measured):
+            solve_sample(spec, "train", index)
+        seconds = (time.process_time() - began) / measured
     samples = sum(spec.samples.values())
-    hours = samples * float(np.mean(seconds)) / 3600
+    hours = samples * seconds / 3600
     return Estimate(samples, len(spec.shards), estimated_bytes(spec), hours, measured)

@@ -391,3 +391,19 @@ def test_float64_storage_and_lognormal(tmp_path):
     assert store.estimated_bytes(spec) == pytest.approx(
         sum(p.stat().st_size for p in (tmp_path / "data").glob("*/*.hdf5")), rel=0.5
     )
+
+
+def test_merge_takes_the_word_of_who_has_just_written_but_looks_at_the_size(copy):
+    spec = Spec(**SPEC)
+    sizes = {shard.index: (copy / shard.file).stat().st_size for shard in spec.shards}
+    path = copy / spec.shards[1].file
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="shard 1 "):
+        merge(copy, sizes)
+
+
+def test_partial_files_of_these_shards_alone_are_removed(tmp_path):
+    for name in ("a.hdf5.host-1.partial", "a.json.host-1.partial", "b.hdf5.host-1.partial", "a.hdf5"):
+        (tmp_path / name).write_text("x")
+    files.remove_partials([tmp_path / "a.hdf5", tmp_path / "a.json", tmp_path / "nowhere" / "c.hdf5"])
+    assert {path.name for path in tmp_path.iterdir()} == {"b.hdf5.host-1.partial", "a.hdf5"}

@@ -11,6 +11,7 @@ At a boundary face the half cell has conductance ``c_F = 2 a / h`` and the condi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -144,41 +145,53 @@ def diffusion(
                 f"mask must be booleans of the grid's shape {grid.shape}, got {mask.dtype} of shape {mask.shape}"
             )
         a = np.where(mask, a, 1.0)
-    if not (np.all(np.isfinite(a)) and np.all(a > 0)):
+    if not 0 < a.min() <= a.max() < np.inf:
         raise ValueError("coefficient must be positive and finite in every cell")
-
-    diagonal = np.array(np.broadcast_to(np.asarray(reaction, dtype=np.float64), grid.shape))
-    if not np.all(diagonal >= 0):
+    reaction = np.asarray(reaction, dtype=np.float64)
+    if not np.all(reaction >= 0):
         raise ValueError("reaction must not be negative, or the operator may be indefinite")
-    load = np.zeros(grid.shape)
+
     dimension = grid.dimension
-    offsets: list[tuple[int, ...]] = [(0,) * dimension]
-    coefficients: list[NDArray[np.float64]] = [diagonal]
+    # One array for the whole stencil, which StencilOperator takes over as it is: centre, then below and above per axis.
+    steps = [tuple(int(i == axis) for i in range(dimension)) for axis in range(dimension)]
+    offsets = [(0,) * dimension, *(tuple(sign * s for s in step) for step in steps for sign in (-1, 1))]
+    stencil = np.zeros((len(offsets), *grid.shape))
+    stencil[0] = reaction
+    load = np.zeros(grid.shape)
+    resistance = 1 / a
     for axis, (sides, h) in enumerate(zip(boundary, grid.spacing, strict=True)):
-        if isinstance(sides, str) and sides != PERIODIC:
-            raise ValueError(f"boundary of axis {axis} must be a pair of conditions or 'periodic', got {sides!r}")
-        # Harmonic mean of each cell and its upper neighbour, the last cell's neighbour being the first.
-        upper_neighbour = np.roll(a, -1, axis)
-        upper_face = 2 / (1 / a + 1 / upper_neighbour) / h**2
-        if mask is not None:
-            upper_face[~(mask & np.roll(mask, -1, axis))] = 0
-        if not isinstance(sides, str):
-            first = tuple(slice(0, 1) if i == axis else slice(None) for i in range(dimension))
-            last = tuple(slice(-1, None) if i == axis else slice(None) for i in range(dimension))
-            upper_face[last] = 0
-            for place, side in zip((first, last), sides, strict=True):
-                conductance = 2 * np.take(a[place], 0, axis=axis) / h
-                half_diagonal, half_load = side.eliminate(conductance)
-                diagonal[place] += np.expand_dims(half_diagonal / h, axis)
-                load[place] += np.expand_dims(half_load / h, axis)
-        lower_face = np.roll(upper_face, 1, axis)
-        diagonal += upper_face + lower_face
-        step = tuple(int(i == axis) for i in range(dimension))
-        offsets += [tuple(-s for s in step), step]
-        coefficients += [-lower_face, -upper_face]
+        below, diagonal, above, loads, r = (
+            np.moveaxis(x, axis, 0)
+            for x in (stencil[1 + 2 * axis], stencil[0], stencil[2 + 2 * axis], load, resistance)
+        )
+        inside = None if mask is None else np.moveaxis(mask, axis, 0)
+        cells: Any
+        neighbours: Any
+        # Cells of an axis and their upper neighbours; a periodic one goes on from the last cell to the first.
+        if isinstance(sides, str):
+            if sides != PERIODIC:
+                raise ValueError(f"boundary of axis {axis} must be a pair of conditions or 'periodic', got {sides!r}")
+            cells = np.arange(grid.shape[axis])
+            neighbours = np.roll(cells, -1)
+        else:
+            cells, neighbours = slice(None, -1), slice(1, None)
+            for place, side in zip((0, -1), sides, strict=True):
+                half_diagonal, half_load = side.eliminate(2 * np.moveaxis(a, axis, 0)[place] / h)
+                diagonal[place] += half_diagonal / h
+                loads[place] += half_load / h
+        face = r[cells] + r[neighbours]
+        np.divide(2 / h**2, face, out=face)
+        if inside is not None:
+            face[~(inside[cells] & inside[neighbours])] = 0
+        diagonal[cells] += face
+        diagonal[neighbours] += face
+        np.negative(face, out=face)
+        above[cells] = face
+        below[neighbours] = face
+    stencil.flags.writeable = False
     operator = StencilOperator(
-        offsets=tuple(offsets),
-        coefficients=tuple(coefficients),
+        offsets=offsets,
+        coefficients=stencil,
         shape=grid.shape,
         spacing=grid.spacing,
         boundary=boundary_names(boundary),

@@ -1,7 +1,7 @@
-"""Who computes the shards: this process, or a pool of processes on this machine.
+"""Who computes the shards: this process, a pool of processes on this machine, or Dask (`datagen.dask_executor`).
 
 Every executor runs one BLAS, OpenMP and numba thread a worker, so that the bytes of a shard do not depend on which one
-made it, and yields results as they come. Dask and clusters: each job can also take its share of the shards itself, with
+made it, and yields results as they come. On a cluster each job can also take its share of the shards itself, with
 ``shard.index`` and ``shard.count``.
 """
 
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -21,11 +22,11 @@ from solvers.registry import Registry
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
-Execute = Callable[[Callable[[Any], Any], Sequence[Any], int], Iterator[Any]]
+Execute = Callable[..., Iterator[Any]]  # of function, tasks and workers
 
 executors: Registry[Execute] = Registry("executor")
 
-_THREAD_VARIABLES = (
+THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -71,7 +72,7 @@ def processes(function: Callable[[Task], Outcome], tasks: Sequence[Task], worker
     if not tasks:
         return
     # Fresh interpreters, started with one thread a library: a fork would inherit thread pools, and their locks.
-    with _environment(dict.fromkeys(_THREAD_VARIABLES, "1")):
+    with environment(dict.fromkeys(THREAD_VARIABLES, "1")):
         pool = ProcessPoolExecutor(
             min(workers, len(tasks)), get_context("spawn"), initializer=_start_worker, initargs=(os.getpid(),)
         )
@@ -92,8 +93,29 @@ def processes(function: Callable[[Task], Outcome], tasks: Sequence[Task], worker
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def chosen_executor(name: str, workers: int, address: str | None = None) -> Execute:
+    """An executor by its name, its arguments looked at before anything is begun.
+
+    Raises
+    ------
+    ValueError
+        If there is none of this name, or an argument does not fit.
+    """
+    from datagen.dask_executor import require_dask
+
+    execute = executors[name]
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"executor.workers must be a whole number of at least 1, got {workers!r}")
+    if name == "dask":
+        require_dask()
+        return partial(execute, address=address)
+    if address is not None:
+        raise ValueError(f"executor.address is for executor=dask, got {address!r} with executor={name}")
+    return execute
+
+
 @contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
+def environment(values: dict[str, str]) -> Iterator[None]:
     """Environment variables for the processes started within."""
     before = {key: os.environ.get(key) for key in values}
     os.environ.update(values)

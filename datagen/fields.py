@@ -56,6 +56,25 @@ def _basis_matrix(basis: str, modes: int, points: tuple[float, ...], length: flo
     return matrix
 
 
+def _expand_first(matrix: NDArray[np.float64], coefficients: NDArray[np.float64], basis: str) -> NDArray[np.float64]:
+    """``coefficients.T @ matrix.T``, shape ``(rest, points)``, of coefficients ``(modes, rest)``.
+
+    Cosines and sines of a box are even or odd about its middle, ``phi_j(L - x) = (-1)^j phi_j(x)``, and so are the
+    grid's points. Half of the points from even and odd modes apart, and the other half from their difference, take half
+    the multiplications; they beat an FFT too where the length is prime, as the 421 of the published Darcy data.
+    """
+    if basis == "periodic":
+        return np.asarray(coefficients.T @ matrix.T)
+    points = matrix.shape[0]
+    half = (points + 1) // 2
+    even = coefficients[0::2].T @ matrix[:half, 0::2].T
+    odd = coefficients[1::2].T @ matrix[:half, 1::2].T
+    values = np.empty((coefficients.shape[1], points))
+    np.subtract(even, odd, out=values[:, ::-1][:, :half])
+    np.add(even, odd, out=values[:, :half])
+    return values
+
+
 @lru_cache(maxsize=8)
 def _shell_rank(modes: int, dimension: int) -> NDArray[np.int64]:
     """Place in the stream of normals of each mode of the cube ``[0, modes)^d``: shells of max-norm, then C order.
@@ -168,15 +187,15 @@ class GaussianRandomField:
         resolved = [resolved_modes(b, n, grid.centring) for b, n in zip(self.bases, grid.shape, strict=True)]
         return tuple(resolved) if self.modes is None else tuple(min(n, self.modes) for n in resolved)
 
-    def _expand(self, coefficients: NDArray[np.float64], grid: Grid, power: int = 1) -> NDArray[np.float64]:
-        """``sum_j c_j prod_i phi_{j_i}(x_i)^power`` at the grid's points: one matrix product per axis."""
+    def _expand(self, coefficients: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
+        """``sum_j c_j prod_i phi_{j_i}(x_i)`` at the grid's points: matrix products along one axis after the other."""
         field = coefficients
         for axis, (basis, length) in enumerate(zip(self.bases, self.lengths, strict=True)):
-            points = tuple(grid.coordinates(axis).tolist())
-            matrix = _basis_matrix(basis, coefficients.shape[axis], points, length)
-            # tensordot moves the axis it contracts to the end, so d of them bring the axes back into order.
-            field = np.tensordot(field, matrix**power, axes=(0, 1))
-        return np.ascontiguousarray(field)
+            matrix = _basis_matrix(basis, field.shape[0], tuple(grid.coordinates(axis).tolist()), length)
+            # The axis that is expanded moves to the end, so d of them bring the axes back into order.
+            rest = field.shape[1:]
+            field = _expand_first(matrix, field.reshape(field.shape[0], -1), basis).reshape(*rest, grid.shape[axis])
+        return field
 
     def sample(self, rng: np.random.Generator, grid: Grid) -> NDArray[np.float64]:
         """Draw one field, shape ``grid.shape``.
@@ -196,11 +215,23 @@ class GaussianRandomField:
         cube = max(modes)
         normals = rng.standard_normal(cube ** len(modes))
         rank = _shell_rank(cube, len(modes))[tuple(slice(n) for n in modes)]
-        return self._expand(np.sqrt(self.eigenvalues(modes)) * normals[rank], grid)
+        return self._expand(_standard_deviations(self, modes) * normals[rank], grid)
 
     def variance(self, grid: Grid) -> NDArray[np.float64]:
         """Pointwise variance ``sum_j lambda_j phi_j(x)^2`` over the modes that `sample` draws, shape ``grid.shape``."""
-        return self._expand(self.eigenvalues(self._modes(grid)), grid, power=2)
+        variance = self.eigenvalues(self._modes(grid))
+        for axis, (basis, length) in enumerate(zip(self.bases, self.lengths, strict=True)):
+            matrix = _basis_matrix(basis, variance.shape[0], tuple(grid.coordinates(axis).tolist()), length)
+            variance = np.tensordot(variance, matrix**2, axes=(0, 1))
+        return np.ascontiguousarray(variance)
+
+
+@lru_cache(maxsize=4)
+def _standard_deviations(field: GaussianRandomField, modes: tuple[int, ...]) -> NDArray[np.float64]:
+    """``sqrt(lambda_j)``; the same for every sample of a family, hence remembered."""
+    values = np.sqrt(field.eigenvalues(modes))
+    values.flags.writeable = False
+    return values
 
 
 @lru_cache(maxsize=32)

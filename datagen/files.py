@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write beside the place, fsync, rename, fsync the folder: after a crash the old file or the new one is there.
 
     Raises
@@ -28,7 +29,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         With the path and what the system said (a full disk, say); the partial file is removed.
     """
     # Named by process: a worker that has not noticed yet that its run was killed must not share the file.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    writer = f"{platform.node().split('.')[0]}-{os.getpid()}"
+    partial = path.with_name(f"{path.name}.{writer}.partial")
     try:
         with open(partial, "wb") as stream:
             stream.write(content)
@@ -69,10 +71,15 @@ def written_atomically(path: Path) -> Iterator[Path]:
         raise
 
 
-def remove_partials(path: Path) -> None:
-    """Remove what interrupted writes of this file have left beside it."""
-    for partial in path.parent.glob(f"{path.name}.*.partial"):
-        partial.unlink(missing_ok=True)
+def remove_partials(paths: Iterable[Path]) -> None:
+    """Remove what interrupted writes of these files have left beside them; looks once into each folder."""
+    names: dict[Path, set[str]] = {}
+    for path in paths:
+        names.setdefault(path.parent, set()).add(path.name)
+    for folder, ours in names.items():
+        for partial in folder.glob("*.partial"):
+            if partial.name.rsplit(".", 2)[0] in ours:
+                partial.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -11,25 +11,28 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from datagen.draw import draw
 from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.work import counted
-from datagen.executors import executors
+from datagen.executors import chosen_executor
 from datagen.family import Family, LinearSystem, Sample
 from datagen.files import json_bytes, locked, read_json, remove_partials, sha256, sha256_of_file, write_atomically
+from datagen.plan import ShardSolver, planned
 from datagen.store import FORMAT_VERSION, Shard, Spec, code_version, estimated_bytes, shard_image
-from solvers import Result, solve
+from solvers import Result
 
 ATTEMPTS = 10
 TOLERATED_SHARE, TOLERATED = 0.05, 4  # failed draws: of all draws of a dataset, and however many draws there are
+STAGES = ("draw", "discretise", "solve", "check")  # of a sample; "store" follows, once a shard
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,13 @@ class Solved:
     method : str
         Who solved it.
     costs, quality : mapping
-        Numbers by name, the same names for all samples of a family.
+        Numbers by name, the same names for all samples of a family; "work" is deterministic: passes over the unknowns.
     attempt : int
         Which draw it is; those before it failed.
     failures : tuple of str
         Why, one a failed draw.
-    seconds : float
+    seconds : mapping
+        By stage, those that failed included.
     """
 
     sample: Sample
@@ -59,7 +63,7 @@ class Solved:
     quality: Mapping[str, float]
     attempt: int
     failures: tuple[str, ...]
-    seconds: float
+    seconds: Mapping[str, float]
 
 
 class FailedDraw(Exception):
@@ -68,10 +72,18 @@ class FailedDraw(Exception):
 
 # What solving a sample gives: output fields, who solved, costs, quality.
 Outcome = tuple[Mapping[str, NDArray[Any]], str, dict[str, int], dict[str, float]]
+SpentOn = Callable[[str], None]
 
 
-def solve_sample(spec: Spec, split: str, index: int) -> Solved:
+def solve_sample(spec: Spec, split: str, index: int, solver: Callable[[LinearSystem], Result] | None = None) -> Solved:
     """Draw and solve one sample; one that cannot be solved as asked is drawn anew, and the failure kept.
+
+    Parameters
+    ----------
+    spec, split, index
+        Which sample.
+    solver : callable, optional
+        The one of its shard, for steady families; by default a fresh one.
 
     Raises
     ------
@@ -79,29 +91,41 @@ def solve_sample(spec: Spec, split: str, index: int) -> Solved:
         If ten draws in a row fail: then it is not the draw. Given inputs (``spec.inputs``) have one attempt.
     """
     family = spec.family
-    work = _evolve if isinstance(family, EvolvingFamily) else _solve
+    solver = ShardSolver(spec) if solver is None else solver
     failures: list[str] = []
-    started = time.perf_counter()
+    seconds = dict.fromkeys(STAGES, 0.0)
+    clock = time.perf_counter()
+
+    def spent_on(stage: str) -> None:
+        nonlocal clock
+        clock, before = time.perf_counter(), clock
+        seconds[stage] += clock - before
+
     attempts = ATTEMPTS if spec.inputs is None else 1
     for attempt in range(attempts):
         sample = draw(spec, split, index, attempt)
+        spent_on("draw")
         try:
-            outcome = work(spec, sample)
+            if isinstance(family, EvolvingFamily):
+                outcome = _evolve(spec, family, sample, spent_on)
+            else:
+                outcome = _solve(family, sample, solver, spent_on)
         except FailedDraw as failure:
             failures.append(str(failure))
             continue
-        return Solved(sample, *outcome, attempt, tuple(failures), time.perf_counter() - started)
+        return Solved(sample, *outcome, attempt, tuple(failures), seconds)
     raise RuntimeError(
         f"sample {index} of split {split!r} failed in {attempts} draws, last with {failures[-1]} "
         "Try other parameters of the PDE or a finer grid, and for steady ones another solver.method or solver.rtol."
     )
 
 
-def _solve(spec: Spec, sample: Sample) -> Outcome:
+def _solve(family: Family, sample: Sample, solver: Callable[[LinearSystem], Result], spent_on: SpentOn) -> Outcome:
     """Solve the linear system of a steady sample to the spec's tolerance."""
-    family = spec.family
     system = family.system(sample)
-    result = solve(system.A, system.b, throw=False, null_space=system.null_space, **spec.solver)
+    spent_on("discretise")
+    result = solver(system)
+    spent_on("solve")
     if not result.converged:
         raise FailedDraw(f"{result.status.name}: {result.reason}")
     solution = _as_fields(family, system, result)
@@ -110,11 +134,13 @@ def _solve(spec: Spec, sample: Sample) -> Outcome:
         "iterations": result.iterations,
         "matvecs": result.matvecs,
         "preconditioner_applies": result.preconditioner_applies,
-        # Deterministic work: passes over the unknowns, by the operator or by the preconditioner (or factor).
+        # By the operator or by the preconditioner (or factor).
         "work": (result.matvecs + result.preconditioner_applies) * result.x.size,
     }
     residual = {"relative_residual": result.residual_norm / norm if norm else 0.0}
-    return solution, result.method, costs, {**residual, **family.quality(sample, solution)}
+    quality = {**residual, **family.quality(sample, solution)}
+    spent_on("check")
+    return solution, result.method, costs, quality
 
 
 def _as_fields(family: Family, system: LinearSystem, result: Result) -> dict[str, NDArray[Any]]:
@@ -124,15 +150,15 @@ def _as_fields(family: Family, system: LinearSystem, result: Result) -> dict[str
     return {outputs[0].name: values} if len(outputs) == 1 else {f.name: v for f, v in zip(outputs, values, strict=True)}
 
 
-def _evolve(spec: Spec, sample: Sample) -> Outcome:
+def _evolve(spec: Spec, family: EvolvingFamily, sample: Sample, spent_on: SpentOn) -> Outcome:
     """Evolve a sample to the times of the family's frames, alone: the steps of a batch depend on all its members."""
-    family = spec.family
-    assert isinstance(family, EvolvingFamily)
     try:
         with counted() as work:
             states = family.evolve(family.initial(sample), list(family.times), sample, family.solver(spec.solver))
     except FloatingPointError as error:
         raise FailedDraw(f"{type(error).__name__}: {error}") from None
+    finally:
+        spent_on("solve")
     solution = {f.name: states[:, i] for i, f in enumerate(family.role("output"))}
     for name, values in solution.items():
         if not max(values.max(), -values.min()) <= np.finfo(spec.dtype).max:
@@ -151,7 +177,9 @@ def _evolve(spec: Spec, sample: Sample) -> Outcome:
             )
     costs = {"steps": work.steps, "evaluations": work.evaluations, "work": work.evaluations * states[0].size}
     quality = family.quality(sample, solution)
-    return {name: v.astype(spec.dtype) for name, v in solution.items()}, family.integrator, costs, quality
+    stored = {name: values.astype(spec.dtype) for name, values in solution.items()}
+    spent_on("check")
+    return stored, family.integrator, costs, quality
 
 
 def require_few_failures(spec: Spec, failures: Sequence[str]) -> None:
@@ -182,17 +210,21 @@ def require_few_failures(spec: Spec, failures: Sequence[str]) -> None:
 def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
     """Compute a shard and write it and its sidecar; returns the sidecar."""
     started = time.perf_counter()
+    family, count = spec.family, shard.stop - shard.start
+    fields = {f.name: np.empty((count, *family.stored_shape(f)), spec.dtype) for f in family.fields}
+    solver = ShardSolver(spec)
     solved: list[Solved] = []
-    for index in range(shard.start, shard.stop):
-        solved.append(solve_sample(spec, shard.split, index))
-        if solved[-1].failures:
+    for row in range(count):
+        one = solve_sample(spec, shard.split, shard.start + row, solver)
+        for name, values in {**one.sample.fields, **one.solution}.items():
+            fields[name][row] = values
+        # What the shard holds need not be held twice; without it a record takes some hundred bytes.
+        solved.append(replace(one, sample=Sample({}, one.sample.scalars), solution={}))
+        if one.failures:
             require_few_failures(spec, [reason for s in solved for reason in s.failures])
-    family = spec.family
-    inputs = [f.name for f in family.fields if f.role != "output"]
-    fields = {name: np.stack([s.sample.fields[name] for s in solved]) for name in inputs}
-    fields |= {f.name: np.stack([s.solution[f.name] for s in solved]) for f in family.role("output")}
     scalars = {name: np.array([s.sample.scalars[name] for s in solved]) for name in solved[0].sample.scalars}
     costs = {name: np.array([s.costs[name] for s in solved], dtype=np.int64) for name in solved[0].costs}
+    quality = {name: np.array([s.quality[name] for s in solved]) for name in solved[0].quality}
     records: dict[str, dict[str, NDArray[Any]]] = {
         "provenance": {
             "sample": np.arange(shard.start, shard.stop),
@@ -200,9 +232,10 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
             "solver": np.array([s.method.encode()[:32] for s in solved], dtype="S32"),
         },
         "cost": costs,
-        "quality": {name: np.array([s.quality[name] for s in solved]) for name in solved[0].quality},
+        "quality": quality,
     }
-    image, hashes = shard_image(spec, shard, fields, scalars, records)
+    computed = time.perf_counter()
+    image = shard_image(spec, shard, fields, scalars, records)
     (folder / shard.split).mkdir(exist_ok=True)
     write_atomically(folder / shard.file, image)
     sidecar = {
@@ -215,11 +248,16 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
         "seed": {"root": spec.seed, "spawn_key": ["family", "split", "sample", "attempt"]},
         "failed_attempts": {str(shard.start + i): list(s.failures) for i, s in enumerate(solved) if s.failures},
         "totals": {name: int(values.sum()) for name, values in costs.items()},
+        "relative_residuals": [float(f"{residual:.3g}") for residual in quality.get("relative_residual", ())],
         "bytes": len(image),
         "sha256": sha256(image),
-        "arrays": hashes,
         "code_version": code_version(),
-        "seconds": {"total": time.perf_counter() - started, "samples": [round(s.seconds, 6) for s in solved]},
+        "seconds": {
+            "total": time.perf_counter() - started,
+            "store": time.perf_counter() - computed,
+            **{stage: sum(s.seconds[stage] for s in solved) for stage in STAGES},
+            "samples": [round(sum(s.seconds.values()), 6) for s in solved],
+        },
     }
     write_atomically(folder / shard.sidecar, json_bytes(sidecar))
     return sidecar
@@ -322,10 +360,12 @@ def generate(
     *,
     executor: str = "processes",
     workers: int = 1,
+    address: str | None = None,
     shard_index: int | None = None,
     shard_count: int | None = None,
     on_damage: Callable[[str], None] = lambda sentence: None,
     on_shard: Callable[[Shard, dict[str, Any]], None] = lambda shard, sidecar: None,
+    on_found: Callable[[Shard, dict[str, Any]], None] = lambda shard, sidecar: None,
 ) -> Path:
     """Make a dataset, or go on with one: compute the shards that are missing or damaged, then merge.
 
@@ -335,16 +375,18 @@ def generate(
     folder : path
         The dataset.
     executor : str
-        "serial" or "processes".
+        "serial", "processes" or "dask".
     workers : int
         Worker processes.
+    address : str, optional
+        Of a Dask scheduler, for "dask"; without it that starts a cluster of `workers` on this machine.
     shard_index, shard_count : int, optional
         Take only the shards ``shard_index, shard_index + shard_count, ...``; then `merge` is left to the caller, after
         the last job. Jobs may run side by side, on one machine or many.
     on_damage : callable
         Told of each damaged shard, in a sentence, before it is made anew.
-    on_shard : callable
-        Told of each shard: with its sidecar when it is done or was done already.
+    on_shard, on_found : callable
+        Told of each shard, with its sidecar: `on_shard` when it is done, `on_found` if it was there already.
 
     Returns
     -------
@@ -368,18 +410,17 @@ def generate(
             raise ValueError(f"{name} must be a whole number, got {value!r}")
     if shard_index is not None and shard_count is not None and not 0 <= shard_index < shard_count:
         raise ValueError(f"shard.index must be from 0 to shard.count - 1 = {shard_count - 1}, got {shard_index}")
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"executor.workers must be a whole number of at least 1, got {workers!r}")
-    execute = executors[executor]
+    execute = chosen_executor(executor, workers, address)
+    spec = planned(spec, folder)
     prepare_folder(spec, folder)
     mine = spec.shards if shard_count is None else spec.shards[shard_index::shard_count]
-    pending, failures = [], []
+    pending, fresh, failures = [], {}, []
     for shard in mine:
         defect = shard_defect(spec, shard, folder)
         if defect is None:
             sidecar = read_json(folder / shard.sidecar)
             failures += _failures(sidecar)
-            on_shard(shard, sidecar)
+            on_found(shard, sidecar)
             continue
         if defect != "missing":
             on_damage(f"shard {shard.index} is damaged and will be made again: {defect}")
@@ -392,32 +433,28 @@ def generate(
             pending = [shard for shard in pending if shard_defect(spec, shard, folder) is not None]
             for shard in pending:
                 (folder / shard.sidecar).unlink(missing_ok=True)
-                _remove_partials(folder, shard)
+            places = [folder / name for shard in pending for name in (shard.file, shard.sidecar)]
+            remove_partials(places)
             text = json_bytes(spec.as_dict())
-            tasks = [(text, shard.index, str(folder)) for shard in pending]
+            tasks = [(text, shard.index, str(folder.absolute())) for shard in pending]
             outcomes = execute(_task, tasks, workers)
             try:
                 for index, sidecar in outcomes:
+                    fresh[index] = sidecar["bytes"]
                     on_shard(spec.shards[index], sidecar)
                     failures += _failures(sidecar)
                     require_few_failures(spec, failures)
             finally:
                 outcomes.close()  # type: ignore[attr-defined]
-                for shard in pending:
-                    _remove_partials(folder, shard)
+                remove_partials(places)
     if shard_count is None:
-        merge(folder)
+        merge(folder, fresh)
     return folder
 
 
 def _failures(sidecar: Mapping[str, Any]) -> list[str]:
     """Reasons of the failed draws of a shard."""
     return [reason for failures in sidecar["failed_attempts"].values() for reason in failures]
-
-
-def _remove_partials(folder: Path, shard: Shard) -> None:
-    remove_partials(folder / shard.file)
-    remove_partials(folder / shard.sidecar)
 
 
 def _require_space(spec: Spec, shards: list[Shard], folder: Path) -> None:
@@ -432,8 +469,15 @@ def _require_space(spec: Spec, shards: list[Shard], folder: Path) -> None:
         )
 
 
-def merge(folder: str | Path) -> dict[str, Any]:
+def merge(folder: str | Path, fresh: Mapping[int, int] | None = None) -> dict[str, Any]:
     """Write ``manifest.json`` of a dataset whose shards are all whole, in place; returns the manifest.
+
+    Parameters
+    ----------
+    folder : path
+        The dataset.
+    fresh : dict, optional
+        Bytes of shards, by index, that the caller has just had written: they need not be read and hashed once more.
 
     Raises
     ------
@@ -446,7 +490,14 @@ def merge(folder: str | Path) -> dict[str, Any]:
     if not (folder / "spec.json").exists():
         raise ValueError(f"{folder} is not a Southwell dataset: it has no spec.json")
     spec = Spec.from_dict(read_json(folder / "spec.json"))
-    defects = {shard: shard_defect(spec, shard, folder) for shard in spec.shards}
+    known = fresh or {}
+
+    def defect_of(shard: Shard) -> str | None:
+        file = folder / shard.file
+        as_written = shard.index in known and file.exists() and file.stat().st_size == known[shard.index]
+        return None if as_written else shard_defect(spec, shard, folder)
+
+    defects = {shard: defect_of(shard) for shard in spec.shards}
     broken = {shard: defect for shard, defect in defects.items() if defect is not None}
     if broken:
         (folder / "manifest.json").unlink(missing_ok=True)
@@ -502,11 +553,16 @@ class Estimate:
         )
 
 
-def estimate(spec: Spec, measured: int = 3) -> Estimate:
+def estimate(spec: Spec, measured: int = 5) -> Estimate:
     """Samples, bytes and hours of a spec, from a few training samples solved here and now; writes nothing."""
-    solve_sample(spec, "train", 0)  # compiles and imports what the first solve compiles and imports
+    spec = planned(spec)
     measured = min(measured, spec.samples["train"])
-    seconds = [solve_sample(spec, "train", index).seconds for index in range(measured)]
+    with threadpool_limits(limits=1):
+        solve_sample(spec, "train", 0)  # compiles and imports what the first solve compiles and imports
+        began = time.process_time()
+        for index in range(measured):
+            solve_sample(spec, "train", index)
+        seconds = (time.process_time() - began) / measured
     samples = sum(spec.samples.values())
-    hours = samples * float(np.mean(seconds)) / 3600
+    hours = samples * seconds / 3600
     return Estimate(samples, len(spec.shards), estimated_bytes(spec), hours, measured)

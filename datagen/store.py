@@ -28,13 +28,12 @@ from typing import Any
 
 import h5py
 import numpy as np
-import scipy.sparse as sparse
 from numpy.typing import NDArray
 
 from datagen.discretise import boundary_names
 from datagen.family import SPLITS, Family, Field, Sample, build
 from datagen.files import json_bytes, read_json, sha256, sha256_of_file
-from solvers import solve
+from datagen.plan import check_solver
 from solvers.registry import near_names
 
 FORMAT_VERSION = 1
@@ -66,7 +65,8 @@ class Spec:
     shard_size : int
         Samples a shard.
     solver : dict
-        Arguments of `solvers.solve`: method, rtol, ...; ``rtol`` is the label tolerance.
+        Arguments of `solvers.solve`: method, rtol, ...; ``rtol`` is the label tolerance. Method "sequence" is a
+        `SequenceSolver` for each shard; for "auto", `datagen.plan` writes what it chooses under "plan".
     dtype : str
         Of stored fields.
     inputs : dict, optional
@@ -125,13 +125,7 @@ class Spec:
         rtol = self.solver.get("rtol")
         if isinstance(rtol, bool) or not isinstance(rtol, (int, float)) or not 0 < rtol < 1:
             raise ValueError(f"solver.rtol must be a number between 0 and 1, got {rtol!r}")
-        unknown = set(self.solver) - {"method", "rtol", "atol", "maxiter", "M"}
-        if unknown:
-            raise ValueError(f"solver.{min(unknown)} is not an argument that a dataset's solver takes")
-        try:  # on four unknowns, so that a bad argument is named before anything is written
-            solve(sparse.eye_array(4, format="csr"), np.ones(4), throw=False, **self.solver)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"solver: {error}") from None
+        check_solver(self.solver)
 
     @cached_property
     def family(self) -> Family:
@@ -225,8 +219,8 @@ def shard_image(
     fields: Mapping[str, NDArray[Any]],
     scalars: Mapping[str, NDArray[Any]],
     records: Mapping[str, Mapping[str, NDArray[Any]]],
-) -> tuple[bytes, dict[str, str]]:
-    """The HDF5 file of a shard, as bytes, and the SHA-256 of each array in it.
+) -> memoryview:
+    """The HDF5 file of a shard, in memory.
 
     Parameters
     ----------
@@ -245,12 +239,9 @@ def shard_image(
     buffer = io.BytesIO()
     # In memory first: bytes can be hashed and written atomically, and a full disk cannot leave a broken HDF5 file.
     with h5py.File(buffer, "w", libver="v110") as file:
-        hashes: dict[str, str] = {}
 
         def dataset(path: str, values: NDArray[Any], **attributes: Any) -> None:
-            values = np.ascontiguousarray(values)
-            entry = file.create_dataset(path, data=values, track_times=False)
-            hashes[path] = sha256(values.tobytes())
+            entry = file.create_dataset(path, data=np.ascontiguousarray(values), track_times=False)
             for key, value in attributes.items():
                 entry.attrs[key] = value
 
@@ -289,7 +280,7 @@ def shard_image(
         for field in family.fields:
             dataset(
                 f"t0_fields/{field.name}",
-                fields[field.name].astype(spec.dtype),
+                fields[field.name].astype(spec.dtype, copy=False),
                 dim_varying=np.ones(mesh.dimension, dtype=bool),
                 sample_varying=np.True_,
                 time_varying=np.bool_(family.varies_in_time(field)),
@@ -305,7 +296,7 @@ def shard_image(
         file["provenance"].attrs["spec"] = json_bytes(spec.as_dict()).decode()
         file["provenance"].attrs["split"] = shard.split
         file["provenance"].attrs["code_version"] = code_version()
-    return buffer.getvalue(), hashes
+    return buffer.getbuffer()
 
 
 def _strings(names: Any) -> NDArray[Any]:

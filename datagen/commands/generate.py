@@ -5,16 +5,19 @@ southwell-generate pde=darcy pde.grid=64 samples.train=1000 seed=7 out=data/darc
 
 import logging
 import time
+from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from datagen.commands.cli import run
 from datagen.commands.own_families import offer_own_families
 from datagen.draw import with_inputs
 from datagen.executors import available_cores
-from datagen.generate import estimate, generate
+from datagen.generate import STAGES, estimate, generate
 from datagen.store import Shard, Spec
 
 log = logging.getLogger(__name__)
@@ -22,20 +25,68 @@ _LOG_SECONDS = 30.0
 
 
 class _Progress:
-    """A bar where a person watches; a log line every 30 s where none does."""
+    """A bar where a person watches; a log line every 30 s where none does; and what to say at the end."""
 
     def __init__(self, samples: int) -> None:
-        self.bar = tqdm(total=samples, unit="sample", disable=None)
-        self.done = self.failed = 0
-        self.last = time.monotonic()
+        # Shards come in bursts, so the rate is that of the whole run.
+        self.bar = tqdm(total=samples, unit=" samples", disable=None, smoothing=0)
+        self.total, self.made, self.found, self.bytes = samples, 0, 0, 0
+        self.failures: Counter[str] = Counter()
+        self.residuals: list[np.ndarray] = []
+        self.seconds: Counter[str] = Counter()
+        self.started = self.last = time.monotonic()
 
-    def __call__(self, shard: Shard, sidecar: dict[str, Any]) -> None:
-        self.done += shard.stop - shard.start
-        self.failed += sum(len(failures) for failures in sidecar["failed_attempts"].values())
-        self.bar.update(shard.stop - shard.start)
+    def found_shard(self, shard: Shard, sidecar: dict[str, Any]) -> None:
+        """One that an earlier run has made."""
+        count = shard.stop - shard.start
+        self.found += count
+        if not self.bar.disable:
+            self.bar.initial += count  # of which the rate takes no notice
+        self.bar.update(count)
+        self._note(sidecar)
+
+    def made_shard(self, shard: Shard, sidecar: dict[str, Any]) -> None:
+        """One that this run has made."""
+        count = shard.stop - shard.start
+        self.made += count
+        self.bar.update(count)
+        self._note(sidecar)
+        if self.failures:
+            self.bar.set_postfix(failed_draws=self.failures.total())
         if self.bar.disable and time.monotonic() - self.last > _LOG_SECONDS:
             self.last = time.monotonic()
-            log.info("%s of %s samples", f"{self.done:,}", f"{self.bar.total:,}")
+            log.info(self.sentence(time.monotonic() - self.started))
+
+    def sentence(self, seconds: float) -> str:
+        """How far it is, how fast, and how long it will take yet."""
+        done, rate = self.found + self.made, self.made / seconds
+        left = timedelta(seconds=round((self.total - done) / rate)) if rate else "unknown time"
+        failed = f", {self.failures.total():,} failed draws" if self.failures else ""
+        return f"{done:,} of {self.total:,} samples, {rate:.3g} samples/s, {left} left{failed}"
+
+    def _note(self, sidecar: dict[str, Any]) -> None:
+        self.bytes += sidecar["bytes"]
+        self.residuals.append(np.array(sidecar.get("relative_residuals", []), dtype=np.float32))
+        self.seconds.update({stage: sidecar["seconds"].get(stage, 0.0) for stage in (*STAGES, "store")})
+        for reasons in sidecar["failed_attempts"].values():
+            self.failures.update(reason.split(":")[0] for reason in reasons)
+
+    def table(self) -> str:
+        """What the dataset (or this job's share of it) is, in a few lines."""
+        done, failed = self.found + self.made, self.failures.total()
+        why = ", ".join(f"{count:,} {reason}" for reason, count in self.failures.most_common())
+        lines = [
+            f"made          {self.made:,} now, {self.found:,} were there",
+            f"failed draws  {failed:,} of {done + failed:,}" + (f", drawn anew: {why}" if failed else ""),
+        ]
+        residuals = np.concatenate(self.residuals) if self.residuals else np.empty(0)
+        if residuals.size:
+            median, most, worst = np.quantile(residuals, [0.5, 0.9, 1.0])
+            lines.append(f"residuals     relative: median {median:.1e}, 90 % below {most:.1e}, worst {worst:.1e}")
+        stages = ", ".join(f"{stage} {seconds:.3g}" for stage, seconds in self.seconds.items() if seconds)
+        lines.append(f"core seconds  {stages}")
+        lines.append(f"size          {self.bytes / 1e6:,.1f} MB, {self.bytes / max(done, 1) / 1e3:,.1f} kB a sample")
+        return "\n".join(f"  {line}" for line in lines)
 
 
 def generate_command(config: dict[str, Any]) -> None:
@@ -65,16 +116,19 @@ def generate_command(config: dict[str, Any]) -> None:
             folder,
             executor=config["executor"]["name"],
             workers=workers,
+            address=config["executor"].get("address"),
             shard_index=index,
             shard_count=count,
             on_damage=log.warning,
-            on_shard=progress,
+            on_shard=progress.made_shard,
+            on_found=progress.found_shard,
         )
     finally:
         progress.bar.close()
     seconds = time.perf_counter() - started
-    failed = f", {progress.failed} failed draws replaced" if progress.failed else ""
-    print(f"{progress.done:,} samples in {folder} ({len(mine)} shards, {seconds:.1f} s{failed})")
+    rate = f", {progress.made / seconds:.3g} samples/s" if progress.made else ""
+    print(f"{progress.found + progress.made:,} samples in {folder} ({len(mine)} shards, {seconds:.1f} s{rate})")
+    print(progress.table())
     if count is not None:
         print(f"job {index} of {count}: when all jobs are done, run: southwell-data merge out={folder}")
 

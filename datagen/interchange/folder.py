@@ -130,7 +130,7 @@ def _write_shard(samples: Samples, spec: Spec, shard: Shard, first: int, folder:
             for word, extreme in (("minimum", np.min), ("maximum", np.max))
         },
     }
-    image, hashes = shard_image(spec, shard, fields, {}, records)
+    image = shard_image(spec, shard, fields, {}, records)
     (folder / shard.split).mkdir(exist_ok=True)
     write_atomically(folder / shard.file, image)
     sidecar: dict[str, Any] = {
@@ -145,7 +145,6 @@ def _write_shard(samples: Samples, spec: Spec, shard: Shard, first: int, folder:
         "totals": {},
         "bytes": len(image),
         "sha256": sha256(image),
-        "arrays": hashes,
         "code_version": code_version(),
         "seconds": {"total": 0.0, "samples": []},
     }

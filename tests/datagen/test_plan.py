@@ -60,9 +60,25 @@ def test_close_systems_are_given_to_what_carries_over(monkeypatch):
     assert planned(spec).solver["plan"] == "lagged"
 
 
+@pytest.mark.parametrize(
+    ("costs", "choice"),
+    [
+        ({"direct": 1.0, "lagged": 0.95}, "direct"),  # not clearly cheaper
+        ({"direct": 1.0, "lagged": 0.85}, "lagged"),
+        ({"direct": 1.0, "multigrid": 0.99}, "multigrid"),
+        ({"lagged": 5.0}, "lagged"),
+        ({}, None),
+    ],
+)
+def test_what_carries_over_must_be_clearly_cheaper(monkeypatch, costs, choice):
+    monkeypatch.setattr(plan, "work_of_a_sample", lambda spec: costs)
+    assert planned(Spec(**SPEC)).solver.get("plan") == choice
+
+
 def test_the_plan_does_not_look_at_a_clock(monkeypatch):
-    spec = Spec(**SPEC)
+    spec = Spec(**{**SPEC, "pde": {"name": "helmholtz", "grid": 24}})  # where factors may lag
     chosen, works = planned(spec), work_of_a_sample(spec)
+    assert "lagged" in works
     ticks = iter(np.random.default_rng(1).exponential(50.0, 10**6).cumsum().tolist())
     for module in ("strategy", "solver", "factors", "warm_start"):
         monkeypatch.setattr(f"solvers.sequence.{module}.perf_counter", lambda: next(ticks), raising=False)

@@ -17,6 +17,7 @@ CONFIG = {
     "solver": {"method": "direct", "rtol": 1e-8},
     "store": {"dtype": "float32"},
     "executor": {"name": "serial", "workers": 1},
+    "inputs": None,
     "dry_run": False,
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datagen import plan
-from datagen.family import build
+from datagen.family import build, seed_sequence
 from datagen.files import sha256_of_file
 from datagen.generate import generate, merge, prepare_folder, solve_sample
 from datagen.plan import planned, work_of_a_sample
@@ -34,7 +34,7 @@ def test_the_choice_costs_least_by_the_count_of_solvers_that_run_alone():
     costs = work_of_a_sample(spec)
     probes = []
     for index in range(plan.PROBES):
-        rng = np.random.default_rng(plan.seed_sequence(spec.seed, "helmholtz", "train", index, 0))
+        rng = np.random.default_rng(seed_sequence(spec.seed, "helmholtz", "train", index, 0))
         probes.append(spec.family.system(spec.family.sample(rng).rounded(spec.dtype)))
     for name in ("direct", "lagged"):
         alone = SequenceSolver(name, rtol=1e-8, cost="work", warm_start=False)

@@ -228,6 +228,7 @@ def test_certified_samples_are_counted_and_reported(trained, make_store, tmp_pat
 
     class Doubling:
         name = "doubling"
+        made_by_solving = True
         fields = make_store().fields
         mesh = type("Mesh", (), {"shape": (16, 16)})
 

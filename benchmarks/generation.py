@@ -243,7 +243,7 @@ def memory() -> Entry:
 def entries() -> list[Entry]:
     """All entries of this file: two minutes."""
     return [
-        pipeline(421, 2),
+        pipeline(421, 5),
         pipeline(64, 20),
         tolerances(421, 3),
         tolerances(64, 40),

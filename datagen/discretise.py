@@ -9,6 +9,7 @@ piecewise constant coefficient in one dimension (Patankar 1980, Numerical Heat T
 At a boundary face the half cell has conductance ``c_F = 2 a / h`` and the condition is eliminated exactly.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from datagen.grids import Grid
+from solvers.half_stencil import HalfStencil
 from solvers.stencil import StencilOperator
 
 
@@ -152,18 +154,17 @@ def diffusion(
         raise ValueError("reaction must not be negative, or the operator may be indefinite")
 
     dimension = grid.dimension
-    # One array for the whole stencil, which StencilOperator takes over as it is: centre, then below and above per axis.
+    # One array for the whole stencil, which StencilOperator takes over as it is: centre, above per axis, and below per
+    # axis, unless that is but a mirror of above.
+    half = mask is None and not any(isinstance(sides, str) for sides in boundary) and min(grid.shape) > 1
     steps = [tuple(int(i == axis) for i in range(dimension)) for axis in range(dimension)]
-    offsets = [(0,) * dimension, *(tuple(sign * s for s in step) for step in steps for sign in (-1, 1))]
+    offsets = [(0,) * dimension, *steps, *(tuple(-s for s in step) for step in steps if not half)]
     stencil = np.zeros((len(offsets), *grid.shape))
     stencil[0] = reaction
     load = np.zeros(grid.shape)
     resistance = 1 / a
     for axis, (sides, h) in enumerate(zip(boundary, grid.spacing, strict=True)):
-        below, diagonal, above, loads, r = (
-            np.moveaxis(x, axis, 0)
-            for x in (stencil[1 + 2 * axis], stencil[0], stencil[2 + 2 * axis], load, resistance)
-        )
+        diagonal, above, loads, r = (np.moveaxis(x, axis, 0) for x in (stencil[0], stencil[1 + axis], load, resistance))
         inside = None if mask is None else np.moveaxis(mask, axis, 0)
         cells: Any
         neighbours: Any
@@ -187,8 +188,13 @@ def diffusion(
         diagonal[neighbours] += face
         np.negative(face, out=face)
         above[cells] = face
-        below[neighbours] = face
+        if not half:
+            np.moveaxis(stencil[1 + dimension + axis], axis, 0)[neighbours] = face
     stencil.flags.writeable = False
+    if half:
+        ahead = {step: (1 + axis, math.prod(grid.shape[axis + 1 :])) for axis, step in enumerate(steps)}
+        links = HalfStencil(stencil.reshape(len(offsets), -1), 0, ahead)
+        return StencilOperator.from_half(links, grid.shape, grid.spacing, boundary_names(boundary), "cell"), load
     operator = StencilOperator(
         offsets=offsets,
         coefficients=stencil,

@@ -41,6 +41,13 @@ class RowSums:
         return cls.from_facts(facts)
 
     @classmethod
+    def from_sums(cls, sums: np.ndarray) -> "RowSums":
+        """Of the sums themselves, ``(n,)``."""
+        facts = np.zeros(3)
+        gather(sums, facts)
+        return cls.from_facts(facts)
+
+    @classmethod
     def from_facts(cls, facts: np.ndarray) -> "RowSums":
         """From what `gather` gathered."""
         largest, total, spoiled = facts.tolist()

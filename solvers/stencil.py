@@ -152,14 +152,24 @@ class StencilOperator(LinearOperator):
         super().__init__(self.coefficients.dtype, (n, n))
 
     @classmethod
-    def from_half(cls, half: HalfStencil, shape: tuple[int, ...]) -> Self:
-        """A symmetric operator with spacing 1 at nodes, from its diagonal and links ahead, which are not checked.
+    def from_half(
+        cls,
+        half: HalfStencil,
+        shape: tuple[int, ...],
+        spacing: tuple[float, ...] | None = None,
+        boundary: Sequence[Sequence[str]] | None = None,
+        centring: Centring = "node",
+    ) -> Self:
+        """A symmetric operator from its diagonal and links ahead, which are not checked.
 
-        Its other coefficients, and the names of its sides by their row sums, are there when somebody asks.
+        Its other coefficients are there when somebody asks, and so are the names of its sides by their row sums, if
+        they are not given. The spacing is 1 if it is not given.
         """
         self = cls.__new__(cls)
-        self.grid_shape, self.spacing = shape, (1.0,) * len(shape)
-        self.centring = ("node",) * len(shape)
+        self.grid_shape, self.spacing = shape, spacing or (1.0,) * len(shape)
+        if boundary is not None:
+            self.boundary = checked_boundary(boundary, len(shape))
+        self.centring = (centring,) * len(shape)
         self.periodic = (False,) * len(shape)
         self.offsets, self.mask, self.half = half.offsets, None, half
         LinearOperator.__init__(self, half.diagonal.dtype, (half.diagonal.size,) * 2)
@@ -299,7 +309,9 @@ class StencilOperator(LinearOperator):
 
     @cached_property
     def row_sums(self) -> RowSums:
-        """Facts about the sums of the rows."""
+        """Facts about the sums of the rows, which are A times ones."""
+        if self.half is not None:
+            return RowSums.from_sums(self.half.product(np.ones(self.shape[0])))
         return RowSums.of(self.coefficients.reshape(len(self.offsets), -1))
 
     @cached_property

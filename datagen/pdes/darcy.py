@@ -138,7 +138,10 @@ class Darcy(Family):
     def sample(self, rng: np.random.Generator) -> Sample:
         """Draw a permeability field."""
         field = self._field().sample(rng.spawn(1)[0], self.mesh)
-        values = np.where(field >= 0, self.high, self.low) if self.coefficient == "binary" else np.exp(field)
+        if self.coefficient == "binary":
+            values = np.array([self.low, self.high])[(field >= 0).view(np.int8)]
+        else:
+            values = np.exp(field)
         return Sample({"coefficient": values})
 
     def system(self, sample: Sample) -> LinearSystem:

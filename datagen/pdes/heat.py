@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.fft import dct, dst, fft, idct, idst, ifft
 
-from datagen.discretise import PERIODIC, Boundary, Dirichlet, Neumann, diffusion
+from datagen.discretise import PERIODIC, Boundary, Dirichlet, Neumann, Side, diffusion
 from datagen.evolve.implicit import DIRK, SDIRK2, Array, EulerStep
 from datagen.evolve.implicit_family import ImplicitFamily
 from datagen.family import Field, LinearSystem, Sample
@@ -35,8 +35,8 @@ class Heat(ImplicitFamily):
         u_t = div(kappa(t) a(x) grad u) + f(x)  in (0, 1)^d,
 
     dimensionless, in 1, 2 or 3 dimensions; along each axis both sides have a given temperature ("dirichlet"), are
-    insulated ("neumann"), or are one ("periodic"). On a cell-centred grid (values at ``(i + 1/2) / n``); flux-form finite
-    volumes (`datagen.discretise.diffusion`), second order where a is smooth; in time `SDIRK2`, second order and
+    insulated ("neumann"), or are one ("periodic"). On a cell-centred grid (values at ``(i + 1/2) / n``); flux-form
+    finite volumes (`datagen.discretise.diffusion`), second order where a is smooth; in time `SDIRK2`, second order and
     L-stable, with any linear solver.
 
     The factor kappa is one of
@@ -44,26 +44,27 @@ class Heat(ImplicitFamily):
     - "random": ``log kappa(t) = sum_{k=1..3} c_k cos(2 pi k t / period) + s_k sin(2 pi k t / period)`` with independent
       normal coefficients of standard deviations proportional to 1/k, and ``kappa_deviation^2`` the variance of
       ``log kappa(t)``. The sample's scalars ``kappa_cos_k`` and ``kappa_sin_k`` are the coefficients.
-    - "switching": ``kappa(t) = max(0.1 sin p, -10 sin p)``, ``p = 2 pi t / period + phase``, that of the heat experiment
-      of Khodak et al. 2024 (Learning to Relax, ICLR, arXiv 2310.02246; by their published code, the paper has 0.01).
-      The phase (theirs is 0) is drawn from U(0, 2 pi): scalar ``kappa_phase``.
+    - "switching": ``kappa(t) = max(0.1 sin p, -10 sin p)``, ``p = 2 pi t / period + phase``, that of the heat
+      experiment of Khodak et al. 2024 (Learning to Relax, ICLR, arXiv 2310.02246; their published code, the paper has
+      0.01). The phase (theirs is 0) is drawn from U(0, 2 pi): scalar ``kappa_phase``.
     - "constant": 1, and no scalars.
 
     The coefficient a is ``diffusivity`` or lognormal about it. The source, a Gaussian field which rests, is there if
     ``source_deviation`` is not 0 (in their experiment it moves). Wall temperatures, one for each Dirichlet side, are
-    drawn from ``U(walls)``: scalars ``wall_x_low``, ``wall_x_high``, ``wall_y_low``, ...; where the two numbers are equal
-    that is the temperature of all and there are no scalars. All Gaussian fields have covariances proportional to
-    ``(-Laplacian + tau^2)^(-alpha)``, a and f under Neumann conditions, the initial temperature under those of the sides.
+    drawn from ``U(walls)``: scalars ``wall_x_low``, ``wall_x_high``, ``wall_y_low``, ...; where the two numbers are
+    equal all walls have that temperature and there are no scalars. All Gaussian fields have covariances proportional to
+    ``(-Laplacian + tau^2)^(-alpha)``, a and f under Neumann conditions, the initial temperature under those of the
+    sides.
 
     What holds exactly, of the scheme as it is solved:
 
     - without Dirichlet sides the mean of u grows by the mean of f, and is conserved without f: to rounding, since the
       mean of each new state is set, whatever tolerance the solver has;
     - the maximum principle (without f, u stays between the extremes of its start and its walls) holds for steps up to
-      ``(1 + sqrt 2) / max diagonal``, the diagonal that of ``-div(kappa a grad)``: about
-      ``0.6 h^2 / (d kappa a)``, the known bound of methods of order 2. Longer steps keep it for fields that
-      they resolve and may overshoot where the start jumps, as at a wall of another temperature; `quality` says by how
-      much. ``solver=Implicit(IMPLICIT_EULER)`` keeps it with any step, at first order.
+      ``(1 + sqrt 2) / max diagonal``, the diagonal that of ``-div(kappa a grad)``: ``1.2 h^2 / (d kappa a)``, or 0.8
+      beside given walls; methods of order 2 have such bounds. Longer steps keep it for fields that they resolve, and
+      may overshoot where the start jumps, as at a wall of another temperature; `quality` says by how much.
+      ``solver=Implicit(IMPLICIT_EULER)`` keeps it with any step, at first order.
 
     Your own fields: put arrays of the grid's shape, and scalars, into a `Sample`.
 
@@ -187,29 +188,28 @@ class Heat(ImplicitFamily):
     @property
     def boundary(self) -> Boundary:
         """Conditions per axis; wall temperatures that are drawn are the sample's."""
-        return self._boundary({})
+        return self._boundary(dict.fromkeys(self._wall_names, self.walls[0]))
 
     def _boundary(self, walls: Mapping[str, float]) -> Boundary:
-        def pair(axis: str, condition: str) -> tuple[Any, Any] | str:
+        def pair(axis: str, condition: str) -> tuple[Side, Side] | str:
             if condition == PERIODIC:
                 return PERIODIC
             if condition == "neumann":
                 return Neumann(0.0), Neumann(0.0)
-            low, high = (walls.get(f"wall_{axis}_{end}", self.walls[0]) for end in ("low", "high"))
-            return Dirichlet(low), Dirichlet(high)
+            return Dirichlet(walls[f"wall_{axis}_low"]), Dirichlet(walls[f"wall_{axis}_high"])
 
         return tuple(pair(axis, side) for axis, side in zip(self.mesh.axis_names, self.conditions, strict=True))
 
     @property
     def _wall_names(self) -> list[str]:
-        """Scalars that hold wall temperatures."""
-        if self.walls[0] == self.walls[1]:
-            return []
+        """Of the sides with a given temperature."""
         pairs = zip(self.mesh.axis_names, self.conditions, strict=True)
         return [f"wall_{axis}_{end}" for axis, side in pairs if side == "dirichlet" for end in ("low", "high")]
 
     def _walls(self, sample: Sample) -> dict[str, float]:
-        return {name: self.scalar(sample, name) for name in self._wall_names}
+        """Temperatures of the sides that have one, drawn or fixed."""
+        fixed = self.walls[0] == self.walls[1]
+        return {name: self.walls[0] if fixed else self.scalar(sample, name) for name in self._wall_names}
 
     def _field(self, alpha: float, tau: float, deviation: float, basis: str | tuple[str, ...]) -> GaussianRandomField:
         field = GaussianRandomField(alpha, tau, basis=basis, lengths=self.mesh.lengths)
@@ -235,8 +235,8 @@ class Heat(ImplicitFamily):
                     scalars[f"kappa_{word}_{k}"] = float(c)
         elif self.kappa == "switching":
             scalars["kappa_phase"] = float(rng.uniform(0, 2 * np.pi))
-        for name in self._wall_names:
-            scalars[name] = float(rng.uniform(*self.walls))
+        if self.walls[0] < self.walls[1]:
+            scalars |= {name: float(rng.uniform(self.walls[0], self.walls[1])) for name in self._wall_names}
         return Sample(fields, scalars)
 
     def kappa_at(self, sample: Sample, times: Sequence[float] | float) -> Array:
@@ -288,7 +288,7 @@ class Heat(ImplicitFamily):
         return self.step
 
     def euler_step(self, sample: Sample) -> EulerStep:
-        """``(I + dt kappa(t + dt) L) y = state + dt (f + kappa(t + dt) g)``, g from the walls, L that of ``-div(a grad)``."""
+        """``(I + dt kappa L) y = state + dt (f + kappa g)``, kappa at t + dt, L for ``-div(a grad)``, g the walls'."""
         mesh = self.mesh
         if self.coefficient == "lognormal":
             a = self.values(sample, "diffusivity")
@@ -319,18 +319,15 @@ class Heat(ImplicitFamily):
         """Between which the maximum principle holds the temperature; infinite with a source."""
         if self.source_deviation:
             return -math.inf, math.inf
-        extremes = [*self._walls(sample).values(), *([self.walls[0]] if "dirichlet" in self.conditions else [])]
-        if self._wall_names:
-            extremes.pop()
-        start = self.values(sample, "initial_temperature")
-        return min(float(start.min()), *extremes, math.inf), max(float(start.max()), *extremes, -math.inf)
+        start, walls = self.values(sample, "initial_temperature"), self._walls(sample).values()
+        return min([float(start.min()), *walls]), max([float(start.max()), *walls])
 
     def conserved(self, state: Array, sample: Sample | None = None) -> dict[str, Array]:
         """The mean temperature, ``heat``, where nothing flows in or out; of states ``(..., 1, *grid)``."""
         if "dirichlet" in self.conditions or self.source_deviation:
             return {}
         axes = tuple(range(-self.dimension, 0))
-        return {"heat": np.asarray(state)[(..., 0, *(slice(None),) * self.dimension)].mean(axis=axes)}
+        return {"heat": np.asarray(state, dtype=float).mean(axis=axes)[..., 0]}
 
     def quality(self, sample: Sample, solution: Mapping[str, Array]) -> dict[str, float]:
         """Range of the temperature, and by how much it leaves the bounds of the maximum principle."""
@@ -356,7 +353,7 @@ class Heat(ImplicitFamily):
         """
         if self.coefficient != "constant" or self.source_deviation:
             raise ValueError("heat: there is an exact solution for coefficient='constant' and source_deviation=0 only")
-        walls = set(self._walls(sample).values()) or {self.walls[0] if "dirichlet" in self.conditions else 0.0}
+        walls = set(self._walls(sample).values()) or {0.0}
         if len(walls) > 1:
             raise ValueError(f"heat: there is an exact solution for equal walls only, got {sorted(walls)}")
         wall = walls.pop()

@@ -236,9 +236,9 @@ class _Trajectory:
         self._work.book(result)
         if not result.converged:
             raise FloatingPointError(
-                f"the linear solve in the step of {h:.3g} from t = {t:g} ended as {result.status.name} ({result.method}) "
-                f"with a residual of {result.residual_norm:.2e}, the right-hand side's largest entry being "
-                f"{np.max(np.abs(system.b)):.2e}: {result.status.value}; a shorter step makes the system easier"
+                f"the linear solve in the step of {h:.3g} from t = {t:g} ended as {result.status.name} "
+                f"({result.method}) with a residual of {result.residual_norm:.2e}, the right-hand side's largest entry "
+                f"being {np.max(np.abs(system.b)):.2e}: {result.status.value}; a shorter step makes the system easier"
             )
         return system.to_field(result.x)
 

@@ -153,13 +153,13 @@ def test_kappa_is_positive_and_its_integral_that_of_quadrature(kappa):
 
 
 def test_random_kappa_has_the_deviation_asked_for_and_its_scalars_tell_it():
-    family = Heat(8, kappa_deviation=0.8)
+    family = Heat(4, 1, kappa_deviation=0.8)
     samples = [family.sample(seed(i)) for i in range(2000)]
     logarithms = np.log([family.kappa_at(sample, 0.37) for sample in samples])
     assert np.std(logarithms) == pytest.approx(0.8, rel=0.08)  # 5 standard errors
     assert abs(np.mean(logarithms)) < 5 * 0.8 / np.sqrt(2000)
     # Drawn before and apart from the fields: the same at every resolution.
-    assert Heat(32, kappa_deviation=0.8).sample(seed(0)).scalars == samples[0].scalars
+    assert Heat(32, 1, kappa_deviation=0.8).sample(seed(0)).scalars == samples[0].scalars
 
 
 CASES = [

@@ -42,6 +42,7 @@ LinearSolver = Mapping[str, Any] | SequenceSolver | Callable[..., Result]
 # The errors of a step's solve add up: after 10,000 steps they are still below 1e-6, the tolerance of labels.
 TOLERANCE = 1e-10
 _WELL_CONDITIONED = 60.0
+_ROUNDING = 16 * float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True)
@@ -190,8 +191,8 @@ class Implicit:
         trajectory = _Trajectory(self.method, euler_step, solver, self.work)
         states, u, now, h = [], start, 0.0, 0.0
         for time in times:
-            steps = math.ceil((time - now) / self.step - 1e-9)
-            if steps:
+            if time > now:
+                steps = max(1, math.ceil((time - now) / self.step - 1e-9))
                 step = (time - now) / steps
                 # Differences of times that differ by the rounding of times are the same step, and the same matrix.
                 if abs(step - h) > 4 * np.spacing(time):
@@ -252,16 +253,19 @@ class StepSolver:
     number (Gershgorin), is at most 60, some 20 iterations. Where it is more, the factors or the hierarchy of an earlier
     matrix serve for as long as they pay, `SequenceSolver("lagged")`; of separable matrices the inverse is known.
 
-    Milliseconds a solve to 1e-10 (256^2: the first quarter of the trajectory; one core, AMD EPYC, shared; the
-    families' defaults but for what is named)::
+    The tolerance is 1e-10, or what the rounding of x leaves, ``16 eps |A| |x|``, if that is more.
 
-                                         this    cg   solve()   SequenceSolver("auto", cost="work")
-        heat  64^2                       0.32  0.32    1.0       0.73
-        heat 256^2                        3.8   4.8    9.8      10.5
-        heat 256^2, kappa constant        2.6   5.4    9.5       2.6
-        heat 256^2, a 10 times as large   4.6    34   10.8      11.3
-        wave  64^2                       0.24  0.24   0.78      0.30
-        wave 256^2                        2.3   2.2   10.3       2.8
+    CPU seconds of trajectories, their first quarter at 256^2 (``python -m benchmarks.time_steps``, one core of an AMD
+    EPYC; the families' defaults but for what is named; stiff: a 10 times as large, and its logarithm twice as varied)::
+
+                                          this     cg   solve()   SequenceSolver("auto", cost="work")
+        heat  64^2, 200 solves           0.070  0.065     0.207     0.181
+        heat 256^2,  50 solves           0.262  0.448     0.528     0.573
+        heat 256^2, kappa constant       0.150  0.476     0.480     0.141
+        heat 256^2, a constant           0.157  0.225     0.098     0.087
+        heat 256^2, stiff                0.311  3.465     0.568     0.601
+        wave  64^2, 120 solves           0.030  0.031     0.110     0.040
+        wave 256^2, 110 solves           0.235  0.243     1.107     0.259
 
     Examples
     --------
@@ -273,21 +277,23 @@ class StepSolver:
     def __init__(self) -> None:
         self._sequence: SequenceSolver | None = None
         self._A: Any = None
-        self._quick = False
+        self._norm = self._bound = 0.0
 
     def __call__(self, A: Any, b: Array, x0: Array | None = None) -> Result:
         """Solve one system."""
         if A is not self._A:
             # Beside the diagonal the matrices of diffusion have no positive entries.
-            diagonal, sums = A.diagonal(), A @ np.ones(b.size)
-            self._quick = bool(np.max(2 * diagonal - sums) <= _WELL_CONDITIONED * np.min(sums))
-            self._A = A
-        if self._quick:
+            sums = A @ np.ones(b.size)
+            self._norm = float(np.max(2 * A.diagonal() - sums))
+            self._A, self._bound = A, self._norm / float(np.min(sums))
+        if self._bound <= _WELL_CONDITIONED:
             return cg(A, b, x0, rtol=TOLERANCE)
         if self._sequence is None:
             separable = getattr(A, "kronecker_sum", None) is not None
             methods = ["fast-poisson", "lagged"] if separable else "lagged"
             self._sequence = SequenceSolver(methods, rtol=TOLERANCE, cost="work")
+        # Rounding of x alone leaves a residual of its last digit times |A|.
+        self._sequence.atol = 0.0 if x0 is None else _ROUNDING * self._norm * float(np.linalg.norm(x0))
         return self._sequence.solve(A, b)
 
 

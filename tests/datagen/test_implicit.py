@@ -99,6 +99,8 @@ def test_times_are_hit_with_equal_steps_and_one_matrix():
     assert integrator.work.steps == integrator.work.solves == len(calls) == 30
     assert len({d for _, d in calls}) == 1
     assert [t + d for t, d in calls[2::3]] == pytest.approx(times[1:], abs=1e-15)
+    assert integrator.integrate(step, np.ones((1, 1)), [0.0, 1e-12])[1] == 1
+    assert integrator.work.steps == 31  # short as it is
     # Intervals of different lengths have their own steps, none longer than what was asked for.
     calls.clear()
     integrator.integrate(step, np.ones((1, 1)), [0.1, 0.11, 0.3])
@@ -106,7 +108,7 @@ def test_times_are_hit_with_equal_steps_and_one_matrix():
 
 
 def test_any_solver_gives_the_same_states_and_is_counted():
-    family = Heat(grid=12, final_time=0.4, frames=3)
+    family = Heat(grid=12, final_time=0.4, frames=3, step=0.02)
     sample = family.sample(np.random.default_rng(5))
     solvers = {
         "default": None,
@@ -170,7 +172,7 @@ def test_the_default_changes_solver_where_the_bound_of_the_condition_says_so_and
 
 
 def test_failures_are_named():
-    family = Heat(grid=32, diffusivity=1.0, final_time=0.1, frames=2)
+    family = Heat(grid=32, diffusivity=1.0, final_time=0.1, frames=2, step=0.02)
     sample = family.sample(np.random.default_rng(5))
     start = family.initial(sample)
     with pytest.raises(FloatingPointError, match=r"in the step of 0\.02 from t = 0 ended as MAX_ITERATIONS"):

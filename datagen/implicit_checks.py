@@ -117,9 +117,8 @@ def wave_states(family: Wave, sample: Sample, times: Sequence[float]) -> Array:
     free = sparse.csr_array(sparse.diags_array((~held).astype(float)))
     inverse = free @ sparse.diags_array(1 / mass)
     A = sparse.block_array([[None, free], [-inverse @ K, -inverse @ sparse.diags_array(damping)]], format="csr")
-    start = [np.asarray(sample.fields["initial_displacement"], dtype=np.float64).ravel() * ~held]
-    velocity = np.asarray(sample.fields.get("initial_velocity", np.zeros(shape)), dtype=np.float64)
-    start.append(velocity.ravel() * ~held)
+    names = ("initial_displacement", "initial_velocity")
+    start = [np.asarray(sample.fields.get(name, np.zeros(shape)), dtype=np.float64).ravel() * ~held for name in names]
     state, now, states = np.concatenate(start), 0.0, []
     for time in times:
         if time > now:

@@ -179,8 +179,8 @@ def test_an_absorbing_side_sends_back_what_theory_says_at_an_angle():
 def test_energy_stays_or_falls(dimension):
     grid = {1: 101, 2: 33, 3: 13}[dimension]
     kinds = {"dirichlet": "dirichlet", "mixed": [("dirichlet", "neumann")] * dimension}
-    for sides in kinds.values():
-        family = Wave(grid, dimension, sides, pulse_width=0.1)
+    for start, sides in zip(("struck", "plucked"), kinds.values(), strict=True):
+        family = Wave(grid, dimension, sides, start=start, pulse_width=0.1)
         sample = family.sample(seed())
         integrator = Implicit()
         states = family.evolve(family.initial(sample), family.times, sample, integrator)
@@ -265,6 +265,17 @@ def test_all_resolutions_see_the_same_problem():
         np.testing.assert_allclose(values, fine.fields[name][::2], rtol=0, atol=1e-14)
 
 
+def test_a_medium_is_struck_or_plucked():
+    struck, plucked = (Wave(33, start=start) for start in ("struck", "plucked"))
+    first, second = (family.initial(family.sample(seed())) for family in (struck, plucked))
+    np.testing.assert_array_equal(first[1], second[0])
+    assert not np.any(first[0])
+    assert not np.any(second[1])
+    assert 0.9 < first[1].max() <= 1
+    assert [f.name for f in struck.role("input")] == ["speed", "initial_velocity"]
+    assert [f.name for f in plucked.role("input")] == ["speed", "initial_displacement"]
+
+
 def test_held_sides_are_held():
     family = Wave(9, 2, "dirichlet")
     sample = Sample({"speed": np.ones((9, 9)), "initial_displacement": np.ones((9, 9))})
@@ -284,7 +295,7 @@ def test_held_sides_are_held():
         (dict(medium="marble"), "medium must be layered or smooth"),
         (dict(speeds=(0.0, 1.0)), "speeds must be the lowest and the highest"),
         (dict(layers=0), "layers must be an integer"),
-        (dict(pulse_width=0.2), "pulse_width must be at most 0.1"),
+        (dict(pulse_width=0.2), "pulse_width must be at most 0.125"),
         (dict(undulation=-1.0), "undulation must be finite and not negative"),
         (dict(courant=np.inf), "courant must be positive and finite"),
     ],
@@ -306,5 +317,7 @@ def test_samples_that_do_not_fit_are_refused():
         family.exact(sample, [0.1])
     with pytest.raises(ValueError, match="conserved needs the sample"):
         family.conserved(start)
+    with pytest.raises(ValueError, match="lacks 'initial_displacement' and 'initial_velocity'"):
+        family.initial(Sample({"speed": np.ones((9, 9))}))
     with pytest.raises(ValueError, match="'initial_displacement' must have the grid's shape"):
         family.initial(Sample({"initial_displacement": np.zeros(9)}))

@@ -97,9 +97,9 @@ class Wave(ImplicitFamily):
 
     Notes
     -----
-    Good values: 9 nodes to a `pulse_width`, as by default. To t = 0.5 that leaves 0.3 per cent of u and 2 of v, to t = 1,
-    when most has left, 5 of what there is of v (relative L2 norm, against four times as many nodes per axis); a quarter
-    on twice the nodes. Where a layer is slower a pulse is narrower than where it came from, and wants more of them.
+    Good values: 9 nodes to a `pulse_width`, as by default. To t = 0.5 that leaves 0.3 per cent of u and 2 of v, to
+    t = 1, when most has left, 5 of what there is of v (relative L2 norm, against four times as many nodes per axis); a
+    quarter on twice the nodes. Where a layer is slower a pulse is narrower than where it came from, and wants more.
 
     Truth: `exact`, for constant speed and sides that are held or free.
 

@@ -1,13 +1,17 @@
 """The implicit integrators against their stability functions, exact solutions, and solvers of all kinds."""
 
+from dataclasses import fields
 from functools import partial
+from importlib.resources import files
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from datagen.evolve.implicit import IMPLICIT_EULER, IMPLICIT_MIDPOINT, SDIRK2, Implicit, StepSolver
 from datagen.family import LinearSystem
 from datagen.pdes.heat import Heat
+from datagen.pdes.wave import Wave
 from solvers import SequenceSolver, cg, gallery, solve
 
 METHODS = [SDIRK2, IMPLICIT_MIDPOINT, IMPLICIT_EULER]
@@ -204,3 +208,11 @@ def test_arguments_are_checked():
         Implicit(step=-1.0)
     with pytest.raises(ValueError, match="give a method and a step"):
         Implicit().integrate(euler_step(lambda t: np.eye(1)), np.ones((1, 1)), [1.0])
+
+
+@pytest.mark.parametrize("family", [Heat, Wave])
+def test_the_configs_hold_the_defaults(family):
+    written = OmegaConf.to_container(OmegaConf.load(str(files("configs") / "pde" / f"{family.name}.yaml")))
+    assert written.pop("name") == family.name
+    assert set(written) == {f.name for f in fields(family)}
+    assert family(**written) == family()

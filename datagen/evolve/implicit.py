@@ -256,7 +256,8 @@ class StepSolver:
     The tolerance is 1e-10, or what the rounding of x leaves, ``16 eps |A| |x|``, if that is more.
 
     CPU seconds of trajectories, their first quarter at 256^2 (``python -m benchmarks.time_steps``, one core of an AMD
-    EPYC; the families' defaults but for what is named; stiff: a 10 times as large, and its logarithm twice as varied)::
+    EPYC; heat with its defaults but for what is named; stiff: a 10 times as large, and its logarithm twice as varied;
+    wave: courant 0.7, twice the default)::
 
                                           this     cg   solve()   SequenceSolver("auto", cost="work")
         heat  64^2, 200 solves           0.070  0.065     0.207     0.181

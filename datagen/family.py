@@ -101,12 +101,15 @@ class Family(ABC):
     """Base of all families; subclasses are frozen dataclasses registered by name.
 
     Class attributes ``fields`` (tuple of `Field`) and ``title`` (one line) are declared once and used by store,
-    validation, data loading and hybrid solves.
+    validation, data loading and hybrid solves. ``made_by_solving`` is false where samples were read from a file.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     fields: ClassVar[tuple[Field, ...]]
+    made_by_solving: ClassVar[bool] = True
+    # Whether it is an `EvolvingFamily` (datagen.evolve), whose outputs have a frame a time.
+    evolves: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -152,6 +155,19 @@ class Family(ABC):
         if not np.all(np.isfinite(found)):
             raise ValueError(f"{self.name}: field {name!r} must be finite everywhere")
         return found
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """The times of the stored frames; a steady solution has one."""
+        return np.zeros(1)
+
+    def varies_in_time(self, field: Field) -> bool:
+        """Whether a field is stored with a frame a time: the outputs of evolutions are."""
+        return self.evolves and field.role == "output"
+
+    def stored_shape(self, field: Field) -> tuple[int, ...]:
+        """Shape of one sample of a field in a data file: ``grid``, or ``(frames, *grid)``."""
+        return (len(self.times), *self.mesh.shape) if self.varies_in_time(field) else self.mesh.shape
 
     def role(self, role: str) -> tuple[Field, ...]:
         """The declared fields of one role, in order."""

@@ -41,6 +41,34 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise OSError(error.errno, f"could not write {path} ({len(content):,} bytes): {error.strerror}") from error
 
 
+@contextmanager
+def written_atomically(path: Path) -> Iterator[Path]:
+    """A place beside a path to write to; when the block ends it is fsynced and renamed, after an error it is removed.
+
+    After a crash the old file or the new one is there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with written_atomically(Path(folder, "note")) as partial:
+    ...         _ = partial.write_text("whole")
+    ...     [p.name for p in Path(folder).iterdir()]
+    ['note']
+    """
+    # Named by process: a worker that has not noticed yet that its run was killed must not share the file.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with open(partial, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+        sync_folder(path.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
 def remove_partials(path: Path) -> None:
     """Remove what interrupted writes of this file have left beside it."""
     for partial in path.parent.glob(f"{path.name}.*.partial"):

@@ -8,7 +8,8 @@ import errno
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,54 +19,102 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.draw import draw
+from datagen.evolve.family import EvolvingFamily
+from datagen.evolve.work import counted
 from datagen.executors import executors
-from datagen.family import Family, LinearSystem, Sample, seed_sequence
+from datagen.family import Family, LinearSystem, Sample
 from datagen.files import json_bytes, locked, read_json, remove_partials, sha256, sha256_of_file, write_atomically
 from datagen.store import FORMAT_VERSION, Shard, Spec, code_version, estimated_bytes, shard_image
 from solvers import Result, solve
 
 ATTEMPTS = 10
+TOLERATED_SHARE, TOLERATED = 0.05, 4  # failed draws: of all draws of a dataset, and however many draws there are
 
 
 @dataclass(frozen=True)
 class Solved:
-    """A sample with its certified solution."""
+    """A sample with its certified solution.
+
+    Attributes
+    ----------
+    sample : Sample
+    solution : mapping
+        Output fields by name.
+    method : str
+        Who solved it.
+    costs, quality : mapping
+        Numbers by name, the same names for all samples of a family.
+    attempt : int
+        Which draw it is; those before it failed.
+    failures : tuple of str
+        Why, one a failed draw.
+    seconds : float
+    """
 
     sample: Sample
     solution: Mapping[str, NDArray[Any]]
-    result: Result
+    method: str
+    costs: Mapping[str, int]
     quality: Mapping[str, float]
     attempt: int
     failures: tuple[str, ...]
     seconds: float
 
 
+class FailedDraw(Exception):
+    """A sample that cannot be solved as the spec asks, and why."""
+
+
+# What solving a sample gives: output fields, who solved, costs, quality.
+Outcome = tuple[Mapping[str, NDArray[Any]], str, dict[str, int], dict[str, float]]
+
+
 def solve_sample(spec: Spec, split: str, index: int) -> Solved:
-    """Draw and solve one sample; one that cannot be solved to the tolerance is drawn anew, and the failure kept.
+    """Draw and solve one sample; one that cannot be solved as asked is drawn anew, and the failure kept.
 
     Raises
     ------
     RuntimeError
-        If ten draws in a row fail: then it is not the draw.
+        If ten draws in a row fail: then it is not the draw. Given inputs (``spec.inputs``) have one attempt.
     """
     family = spec.family
+    work = _evolve if isinstance(family, EvolvingFamily) else _solve
     failures: list[str] = []
     started = time.perf_counter()
-    for attempt in range(ATTEMPTS):
-        rng = np.random.default_rng(seed_sequence(spec.seed, family.name, split, index, attempt))
-        sample = family.sample(rng).rounded(spec.dtype)
-        system = family.system(sample)
-        result = solve(system.A, system.b, throw=False, null_space=system.null_space, **spec.solver)
-        if result.converged:
-            solution = _as_fields(family, system, result)
-            quality = family.quality(sample, solution)
-            seconds = time.perf_counter() - started
-            return Solved(sample, solution, result, quality, attempt, tuple(failures), seconds)
-        failures.append(f"{result.status.name}: {result.reason}")
+    attempts = ATTEMPTS if spec.inputs is None else 1
+    for attempt in range(attempts):
+        sample = draw(spec, split, index, attempt)
+        try:
+            outcome = work(spec, sample)
+        except FailedDraw as failure:
+            failures.append(str(failure))
+            continue
+        return Solved(sample, *outcome, attempt, tuple(failures), time.perf_counter() - started)
     raise RuntimeError(
-        f"sample {index} of split {split!r} failed in {ATTEMPTS} draws, last with {failures[-1]} "
-        "Try another solver.method, a looser solver.rtol, or other parameters of the PDE."
+        f"sample {index} of split {split!r} failed in {attempts} draws, last with {failures[-1]} "
+        "Try other parameters of the PDE or a finer grid, and for steady ones another solver.method or solver.rtol."
     )
+
+
+def _solve(spec: Spec, sample: Sample) -> Outcome:
+    """Solve the linear system of a steady sample to the spec's tolerance."""
+    family = spec.family
+    system = family.system(sample)
+    result = solve(system.A, system.b, throw=False, null_space=system.null_space, **spec.solver)
+    if not result.converged:
+        raise FailedDraw(f"{result.status.name}: {result.reason}")
+    solution = _as_fields(family, system, result)
+    norm = float(np.linalg.norm(system.b))
+    costs = {
+        "iterations": result.iterations,
+        "matvecs": result.matvecs,
+        "preconditioner_applies": result.preconditioner_applies,
+        # Deterministic work: passes over the unknowns, by the operator or by the preconditioner (or factor).
+        "work": (result.matvecs + result.preconditioner_applies) * result.x.size,
+    }
+    residual = {"relative_residual": result.residual_norm / norm if norm else 0.0}
+    return solution, result.method, costs, {**residual, **family.quality(sample, solution)}
 
 
 def _as_fields(family: Family, system: LinearSystem, result: Result) -> dict[str, NDArray[Any]]:
@@ -75,36 +124,83 @@ def _as_fields(family: Family, system: LinearSystem, result: Result) -> dict[str
     return {outputs[0].name: values} if len(outputs) == 1 else {f.name: v for f, v in zip(outputs, values, strict=True)}
 
 
+def _evolve(spec: Spec, sample: Sample) -> Outcome:
+    """Evolve a sample to the times of the family's frames, alone: the steps of a batch depend on all its members."""
+    family = spec.family
+    assert isinstance(family, EvolvingFamily)
+    try:
+        with counted() as work:
+            states = family.evolve(family.initial(sample), list(family.times), sample, family.solver(spec.solver))
+    except FloatingPointError as error:
+        raise FailedDraw(f"{type(error).__name__}: {error}") from None
+    solution = {f.name: states[:, i] for i, f in enumerate(family.role("output"))}
+    for name, values in solution.items():
+        if not max(values.max(), -values.min()) <= np.finfo(spec.dtype).max:
+            raise FailedDraw(f"FloatingPointError: {name} is not finite, or does not fit into {spec.dtype}")
+        low, high = family.bounds(sample).get(name, (-np.inf, np.inf))
+        if values.min() < low or values.max() > high:
+            raise FailedDraw(
+                f"BoundViolated: {name} reaches from {values.min():.4g} to {values.max():.4g}, and cannot leave "
+                f"{low:.4g} to {high:.4g}: the grid does not resolve it"
+            )
+    for name, quantity in family.conservation(sample, states).items():
+        drift = float(np.max(quantity.drift))
+        if not drift <= quantity.tolerance:
+            raise FailedDraw(
+                f"NotConserved: the mean of {name} changes by {drift:.3g}, relative, and may by {quantity.tolerance:g}"
+            )
+    costs = {"steps": work.steps, "evaluations": work.evaluations, "work": work.evaluations * states[0].size}
+    quality = family.quality(sample, solution)
+    return {name: v.astype(spec.dtype) for name, v in solution.items()}, family.integrator, costs, quality
+
+
+def require_few_failures(spec: Spec, failures: Sequence[str]) -> None:
+    """Stop a dataset of which more than 5 % of all draws fail: what is left would be a selection.
+
+    With N samples and F failed draws, ``F > 0.05 (N + F)``, and F > 4, since of a handful of draws the share says
+    little. N is that of the whole dataset and F can only grow, so whoever sees enough failures, in his shard, in his
+    job's shards or in all of them, knows that the end would be the same. The verdict depends on the spec alone, not on
+    the order of the shards, the workers or the jobs.
+
+    Raises
+    ------
+    RuntimeError
+        With the reasons, the most frequent first.
+    """
+    samples, failed = sum(spec.samples.values()), len(failures)
+    if failed <= TOLERATED or failed <= TOLERATED_SHARE * (samples + failed):
+        return
+    kinds = Counter(reason.split(":")[0] for reason in failures)
+    examples = {reason.split(":")[0]: reason for reason in reversed(failures)}
+    raise RuntimeError(
+        f"{failed} draws failed, more than {TOLERATED_SHARE:.0%} of all draws for {samples:,} samples: "
+        + "; ".join(f"{count} times {examples[kind]}" for kind, count in kinds.most_common(3))
+        + " Choose parameters of the PDE, a grid or a solver that suit each other."
+    )
+
+
 def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
     """Compute a shard and write it and its sidecar; returns the sidecar."""
     started = time.perf_counter()
-    solved = [solve_sample(spec, shard.split, index) for index in range(shard.start, shard.stop)]
+    solved: list[Solved] = []
+    for index in range(shard.start, shard.stop):
+        solved.append(solve_sample(spec, shard.split, index))
+        if solved[-1].failures:
+            require_few_failures(spec, [reason for s in solved for reason in s.failures])
     family = spec.family
     inputs = [f.name for f in family.fields if f.role != "output"]
     fields = {name: np.stack([s.sample.fields[name] for s in solved]) for name in inputs}
     fields |= {f.name: np.stack([s.solution[f.name] for s in solved]) for f in family.role("output")}
     scalars = {name: np.array([s.sample.scalars[name] for s in solved]) for name in solved[0].sample.scalars}
-    norms = [float(np.linalg.norm(family.system(s.sample).b)) for s in solved]
-    costs = {
-        "iterations": [s.result.iterations for s in solved],
-        "matvecs": [s.result.matvecs for s in solved],
-        "preconditioner_applies": [s.result.preconditioner_applies for s in solved],
-        # Deterministic work: passes over the unknowns, by the operator or by the preconditioner (or factor).
-        "work": [(s.result.matvecs + s.result.preconditioner_applies) * s.result.x.size for s in solved],
-    }
+    costs = {name: np.array([s.costs[name] for s in solved], dtype=np.int64) for name in solved[0].costs}
     records: dict[str, dict[str, NDArray[Any]]] = {
         "provenance": {
             "sample": np.arange(shard.start, shard.stop),
             "attempt": np.array([s.attempt for s in solved]),
-            "solver": np.array([s.result.method.encode()[:32] for s in solved], dtype="S32"),
+            "solver": np.array([s.method.encode()[:32] for s in solved], dtype="S32"),
         },
-        "cost": {name: np.array(values, dtype=np.int64) for name, values in costs.items()},
-        "quality": {
-            "relative_residual": np.array(
-                [s.result.residual_norm / norm if norm else 0.0 for s, norm in zip(solved, norms, strict=True)]
-            ),
-            **{name: np.array([s.quality[name] for s in solved]) for name in solved[0].quality},
-        },
+        "cost": costs,
+        "quality": {name: np.array([s.quality[name] for s in solved]) for name in solved[0].quality},
     }
     image, hashes = shard_image(spec, shard, fields, scalars, records)
     (folder / shard.split).mkdir(exist_ok=True)
@@ -118,7 +214,7 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
         "samples": [shard.start, shard.stop],
         "seed": {"root": spec.seed, "spawn_key": ["family", "split", "sample", "attempt"]},
         "failed_attempts": {str(shard.start + i): list(s.failures) for i, s in enumerate(solved) if s.failures},
-        "totals": {name: int(sum(values)) for name, values in costs.items()},
+        "totals": {name: int(values.sum()) for name, values in costs.items()},
         "bytes": len(image),
         "sha256": sha256(image),
         "arrays": hashes,
@@ -261,6 +357,8 @@ def generate(
         If the folder holds another spec, a shard has another writer, or an argument does not fit.
     OSError
         If the disk is full; no half-written shard counts as done.
+    RuntimeError
+        If a sample fails ten times, or more than 5 % of all draws fail (`require_few_failures`).
     """
     folder = Path(folder)
     if (shard_index is None) != (shard_count is None):
@@ -275,15 +373,18 @@ def generate(
     execute = executors[executor]
     prepare_folder(spec, folder)
     mine = spec.shards if shard_count is None else spec.shards[shard_index::shard_count]
-    pending = []
+    pending, failures = [], []
     for shard in mine:
         defect = shard_defect(spec, shard, folder)
         if defect is None:
-            on_shard(shard, read_json(folder / shard.sidecar))
+            sidecar = read_json(folder / shard.sidecar)
+            failures += _failures(sidecar)
+            on_shard(shard, sidecar)
             continue
         if defect != "missing":
             on_damage(f"shard {shard.index} is damaged and will be made again: {defect}")
         pending.append(shard)
+    require_few_failures(spec, failures)
     if pending:
         _require_space(spec, pending, folder)
         with shard_locks(folder, pending):
@@ -298,6 +399,8 @@ def generate(
             try:
                 for index, sidecar in outcomes:
                     on_shard(spec.shards[index], sidecar)
+                    failures += _failures(sidecar)
+                    require_few_failures(spec, failures)
             finally:
                 outcomes.close()  # type: ignore[attr-defined]
                 for shard in pending:
@@ -305,6 +408,11 @@ def generate(
     if shard_count is None:
         merge(folder)
     return folder
+
+
+def _failures(sidecar: Mapping[str, Any]) -> list[str]:
+    """Reasons of the failed draws of a shard."""
+    return [reason for failures in sidecar["failed_attempts"].values() for reason in failures]
 
 
 def _remove_partials(folder: Path, shard: Shard) -> None:
@@ -331,6 +439,8 @@ def merge(folder: str | Path) -> dict[str, Any]:
     ------
     ValueError
         If there is no dataset, or shards are missing or damaged (they are named).
+    RuntimeError
+        If more than 5 % of all draws failed (`require_few_failures`).
     """
     folder = Path(folder)
     if not (folder / "spec.json").exists():
@@ -349,12 +459,13 @@ def merge(folder: str | Path) -> dict[str, Any]:
             f"{', ...' if len(broken) > 20 else ''}). Repeat the command that makes them, then merge."
         )
     sidecars = [read_json(folder / shard.sidecar) for shard in spec.shards]
+    require_few_failures(spec, [reason for sidecar in sidecars for reason in _failures(sidecar)])
     manifest = {
         "format_version": FORMAT_VERSION,
         "spec_sha256": spec.digest,
         "code_version": sorted({sidecar["code_version"] for sidecar in sidecars}),
         "totals": {name: sum(s["totals"][name] for s in sidecars) for name in sidecars[0]["totals"]},
-        "failed_attempts": sum(len(f) for s in sidecars for f in s["failed_attempts"].values()),
+        "failed_attempts": sum(len(_failures(sidecar)) for sidecar in sidecars),
         "shards": [
             {
                 "file": shard.file,

@@ -10,9 +10,11 @@
 The HDF5 files hold nothing that depends on when, where or how fast they were made: the same spec gives the same bytes.
 Measured seconds are in the sidecars, outside every hash.
 
-A file follows the format of The Well (https://polymathic-ai.org/the_well/data_format): a steady field is an entry of
-``t0_fields`` with ``time_varying`` false. Readers refuse what a data file has no business to hold: external links,
-object types, shapes other than those the spec implies, paths that leave the folder.
+A file follows the format of The Well (https://polymathic-ai.org/the_well/data_format; `datagen.well_format`): a steady
+field, and the input of an evolution, is an entry of ``t0_fields`` with ``time_varying`` false; the output of an
+evolution has a frame a time of ``dimensions/time``, the initial state first, and ``time_varying`` true. Readers refuse
+what a data file has no business to hold: external links, object types, shapes other than those the spec implies, paths
+that leave the folder.
 """
 
 import io
@@ -36,7 +38,7 @@ from solvers import solve
 from solvers.registry import near_names
 
 FORMAT_VERSION = 1
-_WELL_BOUNDARY = {"dirichlet": "WALL", "neumann": "WALL", "robin": "WALL", "periodic": "PERIODIC"}
+_WELL_BOUNDARY = {"periodic": "PERIODIC", "outflow": "OPEN", "absorbing": "OPEN", "unknown": "OPEN"}  # others: WALL
 DTYPES = ("float32", "float64")
 MAX_SHARDS = 1_000_000
 
@@ -67,6 +69,8 @@ class Spec:
         Arguments of `solvers.solve`: method, rtol, ...; ``rtol`` is the label tolerance.
     dtype : str
         Of stored fields.
+    inputs : dict, optional
+        Where input fields come from that are not drawn: ``file``, ``sha256``, ``fields`` (`datagen.draw.with_inputs`).
 
     Raises
     ------
@@ -80,6 +84,7 @@ class Spec:
     shard_size: int
     solver: Mapping[str, Any]
     dtype: str = "float32"
+    inputs: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         def integer(value: Any, name: str, least: int) -> int:
@@ -98,6 +103,25 @@ class Spec:
             raise ValueError(f"store.dtype must be {' or '.join(DTYPES)}, got {self.dtype!r}")
         if sum(self.samples.values()) > MAX_SHARDS * self.shard_size:
             raise ValueError(f"more than {MAX_SHARDS:,} shards of {self.shard_size} samples; raise shard.size")
+        parameters = dict(self.pde)
+        if "name" not in parameters:
+            raise ValueError("pde.name is missing: it names a registered PDE family")
+        # Parameters left to their defaults are part of what was asked for: a later version may have others.
+        family = build(**parameters)
+        if family.made_by_solving:
+            self._check_solver()
+        elif self.solver:
+            raise ValueError(f"solver must be empty: samples of family {family.name!r} are not made by solving")
+        if self.inputs is not None:
+            given = {field.name for field in family.fields if field.role != "output"}
+            if set(self.inputs) != {"file", "sha256", "fields"} or not set(self.inputs["fields"]) <= given:
+                raise ValueError(f"inputs must be the file, sha256 and fields of arrays of inputs, got {self.inputs!r}")
+            object.__setattr__(self, "inputs", _plain(dict(self.inputs)))
+        object.__setattr__(self, "pde", _plain(family.parameters()))
+        object.__setattr__(self, "samples", {split: self.samples[split] for split in SPLITS})
+        object.__setattr__(self, "solver", _plain(dict(self.solver)))
+
+    def _check_solver(self) -> None:
         rtol = self.solver.get("rtol")
         if isinstance(rtol, bool) or not isinstance(rtol, (int, float)) or not 0 < rtol < 1:
             raise ValueError(f"solver.rtol must be a number between 0 and 1, got {rtol!r}")
@@ -108,13 +132,6 @@ class Spec:
             solve(sparse.eye_array(4, format="csr"), np.ones(4), throw=False, **self.solver)
         except (TypeError, ValueError) as error:
             raise ValueError(f"solver: {error}") from None
-        parameters = dict(self.pde)
-        if "name" not in parameters:
-            raise ValueError("pde.name is missing: it names a registered PDE family")
-        # Parameters left to their defaults are part of what was asked for: a later version may have others.
-        object.__setattr__(self, "pde", _plain(build(**parameters).parameters()))
-        object.__setattr__(self, "samples", {split: self.samples[split] for split in SPLITS})
-        object.__setattr__(self, "solver", _plain(dict(self.solver)))
 
     @cached_property
     def family(self) -> Family:
@@ -138,7 +155,10 @@ class Spec:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as in ``spec.json``."""
-        return {"format_version": FORMAT_VERSION, **asdict(self)}
+        values = {"format_version": FORMAT_VERSION, **asdict(self)}
+        if self.inputs is None:
+            del values["inputs"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
@@ -148,13 +168,14 @@ class Spec:
         if version != FORMAT_VERSION:
             raise ValueError(f"format_version of the dataset must be {FORMAT_VERSION}, got {version!r}")
         expected = {"pde", "seed", "samples", "shard_size", "solver", "dtype"}
-        if set(content) != expected:
+        if set(content) - {"inputs"} != expected:
             raise ValueError(f"the spec must have the keys {sorted(expected)}, got {sorted(content)}")
         return cls(**content)
 
     def sample_bytes(self) -> int:
         """Bytes that the fields of one sample take."""
-        return len(self.family.fields) * self.family.mesh.size * np.dtype(self.dtype).itemsize
+        values = sum(math.prod(self.family.stored_shape(field)) for field in self.family.fields)
+        return values * np.dtype(self.dtype).itemsize
 
 
 def _plain(value: Any) -> Any:
@@ -212,7 +233,8 @@ def shard_image(
     spec, shard
         What it is a shard of.
     fields : mapping
-        By declared name, each ``(samples, *grid)``; cast to the spec's dtype.
+        By declared name, each ``(samples, *grid)``, outputs of evolutions ``(samples, frames, *grid)``; cast to the
+        spec's dtype.
     scalars : mapping
         By name, each ``(samples,)``.
     records : mapping
@@ -240,23 +262,24 @@ def shard_image(
         file.attrs["simulation_parameters"] = _strings([])
 
         file.create_group("dimensions").attrs["spatial_dims"] = _strings(mesh.axis_names)
-        dataset("dimensions/time", np.zeros(1, np.float32), sample_varying=np.False_, time_varying=np.True_)
+        dataset("dimensions/time", family.times.astype(np.float32), sample_varying=np.False_, time_varying=np.True_)
         for axis, name in enumerate(mesh.axis_names):
             coordinates = mesh.coordinates(axis).astype(np.float32)
             dataset(f"dimensions/{name}", coordinates, sample_varying=np.False_, time_varying=np.False_)
 
         for axis, (name, sides) in enumerate(zip(mesh.axis_names, boundary_names(family.boundary), strict=True)):
-            kind = _WELL_BOUNDARY[sides[0]]
-            mask = np.zeros(mesh.shape[axis], dtype=bool)
-            mask[[0, -1]] = True
-            group = file.create_group(f"boundary_conditions/{name}_{kind.lower()}")
-            group.attrs["associated_dims"] = _strings([name])
-            group.attrs["associated_fields"] = _strings([])
-            group.attrs["bc_type"] = kind
-            group.attrs["sample_varying"] = np.False_
-            group.attrs["time_varying"] = np.False_
-            dataset(f"{group.name[1:]}/mask", mask)
-            dataset(f"{group.name[1:]}/values", np.zeros(int(mask.sum()), np.float32))
+            kinds = [_WELL_BOUNDARY.get(side, "WALL") for side in sides]
+            for kind in dict.fromkeys(kinds):
+                mask = np.zeros(mesh.shape[axis], dtype=bool)
+                mask[[0, -1]] = [side == kind for side in kinds]
+                group = file.create_group(f"boundary_conditions/{name}_{kind.lower()}")
+                group.attrs["associated_dims"] = _strings([name])
+                group.attrs["associated_fields"] = _strings([])
+                group.attrs["bc_type"] = kind
+                group.attrs["sample_varying"] = np.False_
+                group.attrs["time_varying"] = np.False_
+                dataset(f"{group.name[1:]}/mask", mask)
+                dataset(f"{group.name[1:]}/values", np.zeros(int(mask.sum()), np.float32))
 
         file.create_group("scalars").attrs["field_names"] = _strings(scalars)
         for name, values in scalars.items():
@@ -269,7 +292,7 @@ def shard_image(
                 fields[field.name].astype(spec.dtype),
                 dim_varying=np.ones(mesh.dimension, dtype=bool),
                 sample_varying=np.True_,
-                time_varying=np.False_,
+                time_varying=np.bool_(family.varies_in_time(field)),
                 units=field.units,
                 description=field.description,
             )
@@ -331,8 +354,13 @@ def _refuse_foreign(file: h5py.File, group: h5py.Group, path: Path) -> None:
             if entry.name.count("/") > 8:
                 raise DamagedShard(f"{path}: groups are nested too deep at {entry.name}")
             _refuse_foreign(file, entry, path)
-        elif not isinstance(entry, h5py.Dataset) or entry.dtype.kind not in "biufcS" or entry.external:
+        elif not isinstance(entry, h5py.Dataset) or entry.dtype.kind not in "biufcS" or _elsewhere(entry):
             raise DamagedShard(f"{path}: {group.name}/{name} has a type that data files must not hold")
+
+
+def _elsewhere(entry: h5py.Dataset) -> bool:
+    """Whether a dataset's values are in other files."""
+    return bool(entry.external or entry.is_virtual)
 
 
 class Store:
@@ -349,6 +377,10 @@ class Store:
         The grid.
     boundary : tuple of pairs of str
         Names of the conditions per axis.
+    evolves : bool
+        Whether output fields have a frame a time.
+    times : ndarray, shape (frames,)
+        Of the frames of output fields; one, 0, for steady families.
     sizes : dict
         Samples per split.
     """
@@ -373,6 +405,8 @@ class Store:
         self.fields: tuple[Field, ...] = self.family.fields
         self.shape = self.family.mesh.shape
         self.boundary = boundary_names(self.family.boundary)
+        self.evolves = self.family.evolves
+        self.times = self.family.times
         self.sizes: dict[str, int] = dict(self._spec.samples)
         self._verified: set[Shard] = set()
 
@@ -382,15 +416,56 @@ class Store:
             raise ValueError(f"the dataset at {self.path} has no split {split!r}. {near_names(split, list(SPLITS))}")
         return [shard for shard in self._spec.shards if shard.split == split]
 
-    def read(self, split: str, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Values of one field, shape ``(stop - start, *grid)``, in the stored dtype."""
-        if name not in {f.name for f in self.fields}:
+    def read(
+        self, split: str, name: str, start: int = 0, stop: int | None = None, frame: int | None = None
+    ) -> NDArray[Any]:
+        """Values of one field, in the stored dtype.
+
+        Parameters
+        ----------
+        split, name : str
+        start, stop : int
+            Samples within the split.
+        frame : int, optional
+            One frame of a field that varies in time (-1: the last); only that is read.
+
+        Returns
+        -------
+        ndarray
+            ``(stop - start, *grid)``, or, for all frames of an output of an evolution, ``(stop - start, frames,
+            *grid)``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such split, field, sample or frame.
+        DamagedShard
+            If a file is not what the manifest says.
+        """
+        field = next((f for f in self.fields if f.name == name), None)
+        if field is None:
             raise ValueError(f"the dataset has no field {name!r}. {near_names(name, [f.name for f in self.fields])}")
-        return self._gather(split, f"t0_fields/{name}", start, stop, self.shape)
+        shape = self.family.stored_shape(field)
+        if frame is not None:
+            if not self.family.varies_in_time(field):
+                raise ValueError(f"field {name!r} does not vary in time: it has no frame {frame}")
+            if not -len(self.times) <= frame < len(self.times):
+                raise ValueError(f"frame {frame} is out of range: the dataset has {len(self.times)}")
+            frame %= len(self.times)
+        return self._gather(split, f"t0_fields/{name}", start, stop, shape, frame)
 
     def record(self, split: str, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """One number a sample: "quality/relative_residual", "cost/iterations", ... of shape ``(stop - start,)``."""
         return self._gather(split, name, start, stop, ())
+
+    def record_names(self, group: str) -> list[str]:
+        """What "provenance", "cost", "quality" or "scalars" hold: the names after the group's that `record` takes."""
+        shard = self.shards("train")[0]
+        self._verify(shard)
+        with open_shard(self.path / shard.file) as file:
+            if not isinstance(file.get(group), h5py.Group):
+                raise DamagedShard(f"{self.path / shard.file} lacks {group}")
+            return sorted(file[group])
 
     def _verify(self, shard: Shard) -> None:
         """Compare a shard with the manifest before its first use: nobody should train on flipped bits.
@@ -413,11 +488,17 @@ class Store:
         self._verified.add(shard)
 
     def sample(self, split: str, index: int) -> Sample:
-        """The inputs of one sample, as the family's `system` takes them."""
+        """The inputs of one sample, as the family's `system`, or `initial` and `evolve`, take them."""
         names = [f.name for f in self.fields if f.role != "output"]
-        return Sample({name: self.read(split, name, index, index + 1)[0] for name in names})
+        fields = {name: self.read(split, name, index, index + 1)[0] for name in names}
+        scalars = self.record_names("scalars")
+        return Sample(
+            fields, {name: float(self.record(split, f"scalars/{name}", index, index + 1)[0]) for name in scalars}
+        )
 
-    def _gather(self, split: str, name: str, start: int, stop: int | None, shape: Sequence[int]) -> NDArray[Any]:
+    def _gather(
+        self, split: str, name: str, start: int, stop: int | None, shape: Sequence[int], frame: int | None = None
+    ) -> NDArray[Any]:
         shards = self.shards(split)
         stop = self.sizes[split] if stop is None else stop
         if not 0 <= start <= stop <= self.sizes[split]:
@@ -429,16 +510,21 @@ class Store:
                 path, rows = self.path / shard.file, slice(first - shard.start, last - shard.start)
                 self._verify(shard)
                 with open_shard(path) as file:
-                    pieces.append(read_array(file, name, (shard.stop - shard.start, *shape), path, rows))
+                    part = rows if frame is None else (rows, frame)
+                    pieces.append(read_array(file, name, (shard.stop - shard.start, *shape), path, part))
         if not pieces:
-            return np.zeros((0, *shape), dtype=self.spec["dtype"])
+            return np.zeros((0, *(shape if frame is None else shape[1:])), dtype=self.spec["dtype"])
         return np.concatenate(pieces)
 
 
 def read_array(
-    file: h5py.File, name: str, shape: tuple[int, ...], path: Path, rows: slice | None = None
+    file: h5py.File,
+    name: str,
+    shape: tuple[int, ...],
+    path: Path,
+    part: slice | tuple[slice | int, ...] = slice(None),
 ) -> NDArray[Any]:
-    """Values of a dataset of a shard (some rows of it), after its shape was compared with what the spec implies.
+    """Values of a dataset of a shard (a part of it), after its shape was compared with what the spec implies.
 
     Raises
     ------
@@ -451,7 +537,7 @@ def read_array(
         entry = file[name]
         if not isinstance(entry, h5py.Dataset) or entry.shape != shape:
             raise DamagedShard(f"{path}: {name} must be an array of shape {shape}, got {entry}")
-        values: NDArray[Any] = entry[rows if rows is not None else slice(None)]
+        values: NDArray[Any] = entry[part]
     except _HDF5_ERRORS as error:
         raise DamagedShard(f"{path}: {name} cannot be read: {error}") from None
     return values

@@ -2,7 +2,7 @@
 
 Nothing here is shared with the code that made the data, except the random draw, which has to be the same. The equation
 is assembled anew from incidence matrices (`independent_system`), the residual of every stored sample is bounded, and a
-random subset is drawn again from its seeds and solved by a sparse factorisation.
+random subset is drawn again from its seeds and solved by a sparse factorisation. Evolutions: `validate_evolution`.
 
 **The bound.** The solver left a residual ``||b - A u|| <= rtol ||b||`` for the float64 solution u, of which the file
 holds ``u (1 + delta)`` with ``|delta| <= eps/2`` of the stored precision. So every component of the stored solution's
@@ -26,12 +26,16 @@ import scipy.sparse as sparse
 from numpy.typing import NDArray
 from scipy.sparse import linalg as sparse_linalg
 
-from datagen.family import SPLITS, Family, Sample, seed_sequence
+from datagen.draw import draw
+from datagen.evolve.family import EvolvingFamily
+from datagen.family import SPLITS, Family, Sample
 from datagen.files import read_json, sha256, sha256_of_file
 from datagen.grids import Grid
 from datagen.pdes.darcy import Darcy
 from datagen.steady_assemblies import STEADY, legacy_fno_system, legacy_fno_values
 from datagen.store import DamagedShard, Shard, Spec, Store, open_shard, read_array
+from datagen.validate_evolution import EvolutionCheck
+from datagen.well_format import well_faults
 
 System = tuple[sparse.csr_array, NDArray[np.float64]]
 _independent: dict[type[Family], Callable[[Any, Sample], System]] = {}
@@ -109,7 +113,8 @@ class Report:
     resolved : int
         Samples drawn and solved again.
     worst : float
-        Largest ratio of a residual component to its bound; at most 1 in a sound dataset.
+        Largest ratio of a residual component to its bound, or, of evolutions, of a difference to its bound where an
+        interval was integrated again; at most 1 in a sound dataset.
     problems : list of str
         A sentence each.
     notes : list of str
@@ -129,14 +134,14 @@ class Report:
 
 
 def validate(path: str | Path, *, resolve: int = 10, seed: int | None = None) -> Report:
-    """Check a dataset: hashes, shapes, finite values, residuals, records, repeated samples, and a subset solved again.
+    """Check a dataset: hashes, format, finite values, residuals or frames, records, repeats, and a subset solved again.
 
     Parameters
     ----------
     path : path
         The dataset.
     resolve : int
-        How many samples to draw again from their seeds and solve by sparse LU.
+        How many samples to draw again from their seeds and solve by sparse LU, or integrate from frame to frame.
     seed : int, optional
         Chooses that subset; by default it is another one every time.
 
@@ -153,26 +158,38 @@ def validate(path: str | Path, *, resolve: int = 10, seed: int | None = None) ->
         report.problems.append("manifest.json does not list the shards that spec.json implies")
     seen: dict[str, str] = {}
     varying: dict[str, set[str]] = {f.name: set() for f in spec.family.role("input")}
+    evolution = EvolutionCheck(spec.family) if isinstance(spec.family, EvolvingFamily) else None
     for shard in spec.shards:
         report.problems += _check_files(store, shard, listed.get(shard.file, {}))
         try:
             for index, sample, solution, records in _samples(store, spec, shard):
                 report.samples += 1
-                _check_sample(report, spec, f"{shard.split}[{index}]", sample, solution, records)
-                for name in varying:
-                    varying[name].add(sha256(np.ascontiguousarray(sample.fields[name]).tobytes()))
-                fingerprint = sha256(b"".join(sample.fields[name].tobytes() for name in sorted(sample.fields)))
                 place = f"{shard.split}[{index}]"
+                _check_sample(report, spec, place, sample, solution, records, evolution)
+                for name, values in {**sample.fields, **sample.scalars}.items():
+                    varying.setdefault(name, set()).add(sha256(np.ascontiguousarray(values).tobytes()))
+                fingerprint = sha256(
+                    b"".join(sample.fields[name].tobytes() for name in sorted(sample.fields))
+                    + np.array([sample.scalars[name] for name in sorted(sample.scalars)]).tobytes()
+                )
                 if seen.setdefault(fingerprint, place) != place:
                     report.problems.append(f"{place} has the same inputs as {seen[fingerprint]}")
         except DamagedShard as error:
             report.problems.append(str(error))
-    for name, values in varying.items():
-        if report.samples > 1 and len(values) == 1:
-            report.problems.append(f"input field {name!r} is the same in every sample, though it is declared as drawn")
-    if not _independent.get(type(spec.family)):
+    constant = {f.name for f in spec.family.role("constant")}
+    for name, found in varying.items():
+        if report.samples > 1 and len(found) == 1 and name not in constant:
+            report.problems.append(f"input {name!r} is the same in every sample, though it is declared as drawn")
+    if not spec.family.made_by_solving:
+        report.notes.append(f"no independent scheme: {spec.family.title}, which no equation made; values were checked")
+        return report
+    if evolution is None and type(spec.family) not in _independent:
         report.notes.append(f"no independent scheme for family {spec.family.name!r}: residuals were not checked")
-    _resolve_subset(report, store, spec, resolve, seed)
+    _resolve_subset(report, store, spec, resolve, seed, evolution)
+    if evolution is not None:
+        report.problems += evolution.nothing_evolves() if report.samples else []
+        report.notes += evolution.notes()
+        report.worst = evolution.worst
     return report
 
 
@@ -189,6 +206,11 @@ def _check_files(store: Store, shard: Shard, listed: dict[str, Any]) -> Iterator
             yield f"{file} does not have the SHA-256 in its sidecar"
     except (OSError, ValueError) as error:
         yield f"sidecar of {file}: {error}"
+    try:
+        with open_shard(file) as content:
+            yield from (f"{file} is not in The Well's format: {fault}" for fault in well_faults(content))
+    except DamagedShard:
+        pass  # said where its samples are read
 
 
 def _samples(
@@ -199,20 +221,28 @@ def _samples(
     if not path.exists():
         return
     with open_shard(path) as file:
-        arrays = {
-            f.name: read_array(file, f"t0_fields/{f.name}", (count, *family.mesh.shape), path) for f in family.fields
-        }
-        for name, array in arrays.items():
-            if array.dtype != np.dtype(spec.dtype):
-                raise DamagedShard(f"{path}: field {name!r} must be {spec.dtype}, got {array.dtype}")
+        for f in family.fields:
+            nothing = read_array(file, f"t0_fields/{f.name}", (count, *family.stored_shape(f)), path, slice(0, 0))
+            if nothing.dtype != np.dtype(spec.dtype):
+                raise DamagedShard(f"{path}: field {f.name!r} must be {spec.dtype}, got {nothing.dtype}")
+        times = read_array(file, "dimensions/time", (len(family.times),), path)
+        if not np.array_equal(times, family.times.astype(np.float32)):
+            raise DamagedShard(f"{path}: dimensions/time does not hold the times of the spec")
         names = [f"{group}/{name}" for group in ("cost", "quality") if group in file for name in file[group]]
-        if "quality/relative_residual" not in names:
+        solved = family.made_by_solving and not family.evolves
+        if solved and "quality/relative_residual" not in names:
             raise DamagedShard(f"{path} lacks quality/relative_residual")
         records = {name: read_array(file, name, (count,), path) for name in names}
+        scalars = {name: read_array(file, f"scalars/{name}", (count,), path) for name in file["scalars"]}
         for row in range(count):
-            inputs = {f.name: arrays[f.name][row] for f in family.fields if f.role != "output"}
-            outputs = {f.name: arrays[f.name][row] for f in family.role("output")}
-            yield shard.start + row, Sample(inputs), outputs, {k: float(v[row]) for k, v in records.items()}
+            arrays = {
+                f.name: read_array(file, f"t0_fields/{f.name}", (count, *family.stored_shape(f)), path, (row,))
+                for f in family.fields
+            }
+            inputs = {f.name: arrays[f.name] for f in family.fields if f.role != "output"}
+            outputs = {f.name: arrays[f.name] for f in family.role("output")}
+            sample = Sample(inputs, {name: float(values[row]) for name, values in scalars.items()})
+            yield shard.start + row, sample, outputs, {k: float(v[row]) for k, v in records.items()}
 
 
 def _check_sample(
@@ -222,18 +252,24 @@ def _check_sample(
     sample: Sample,
     solution: dict[str, NDArray[Any]],
     records: dict[str, float],
+    evolution: EvolutionCheck | None,
 ) -> None:
     for name, values in {**sample.fields, **solution}.items():
         if not np.all(np.isfinite(values)):
             report.problems.append(f"{place}: field {name!r} holds values that are not finite")
             return
+    for name, value in records.items():
+        if not np.isfinite(value) or (name.startswith("cost/") and value < 0):
+            report.problems.append(f"{place}: its record {name} is {value}")
+    if evolution is not None:
+        report.problems += [f"{place}: {fault}" for fault in evolution.check(sample, solution, records)]
+        return
+    if not spec.family.made_by_solving:
+        return
     rtol = float(spec.solver["rtol"])
     residual = records["quality/relative_residual"]
     if not 0 <= residual <= rtol:
         report.problems.append(f"{place}: its recorded relative residual {residual:.3g} exceeds the tolerance {rtol:g}")
-    for name, value in records.items():
-        if not np.isfinite(value) or (name.startswith("cost/") and value < 0):
-            report.problems.append(f"{place}: its record {name} is {value}")
     try:
         system = independent_system(spec.family, sample)
     except (ValueError, ZeroDivisionError) as error:
@@ -255,8 +291,13 @@ def _check_sample(
         report.problems.append(f"{place}: its residual is {ratio:.3g} times what tolerance and rounding allow")
 
 
-def _resolve_subset(report: Report, store: Store, spec: Spec, count: int, seed: int | None) -> None:
-    """Draw samples again from their seeds, compare the inputs bit by bit, and solve them by sparse LU."""
+def _resolve_subset(
+    report: Report, store: Store, spec: Spec, count: int, seed: int | None, evolution: EvolutionCheck | None
+) -> None:
+    """Draw samples again from their seeds, compare the inputs bit by bit, and solve them in another way.
+
+    Steady ones by sparse LU, evolutions from each frame to the next by `compare_intervals`.
+    """
     places = [(split, index) for split in SPLITS for index in range(spec.samples[split])]
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(places), size=min(count, len(places)), replace=False)
@@ -271,12 +312,19 @@ def _resolve_subset(report: Report, store: Store, spec: Spec, count: int, seed: 
         if not 0 <= attempt < 1000:
             report.problems.append(f"{place}: its recorded attempt is {attempt}")
             continue
-        seeds = seed_sequence(spec.seed, spec.family.name, split, index, attempt)
-        sample = spec.family.sample(np.random.default_rng(seeds)).rounded(spec.dtype)
+        try:
+            sample = draw(spec, split, index, attempt)
+        except ValueError as error:  # a file of given inputs that was moved or changed
+            report.notes.append(f"samples were not made again: {error}")
+            return
         report.resolved += 1
         for name, values in sample.fields.items():
             if not np.array_equal(values, stored[name]):
                 report.problems.append(f"{place}: its seed gives another {name!r} than the one stored")
+        if evolution is not None:
+            solution = {f.name: stored[f.name] for f in spec.family.role("output")}
+            report.problems += [f"{place}: {fault}" for fault in evolution.integrate_again(sample, solution)]
+            continue
         system = independent_system(spec.family, sample)
         if system is None:
             continue

@@ -73,7 +73,7 @@ def periodic_axes(store: Store) -> tuple[bool, ...]:
 
 
 def load_split(store: Store, split: str) -> Split:
-    """Read a split into memory, in single precision.
+    """Read a split into memory, in single precision. Of evolutions, the outputs are the last frame.
 
     Parameters
     ----------
@@ -90,8 +90,9 @@ def load_split(store: Store, split: str) -> Split:
 
     def stacked(role: str) -> Tensor:
         arrays = []
+        frame = -1 if store.evolves and role == "output" else None
         for channel in channels(store, role):
-            array = np.asarray(store.read(split, channel.name), dtype=np.float32)
+            array = np.asarray(store.read(split, channel.name, frame=frame), dtype=np.float32)
             bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
             if bad.size:
                 raise ValueError(

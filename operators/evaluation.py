@@ -75,6 +75,16 @@ def evaluate(
     out = checkpoint.parent / "evaluation" if out is None else Path(out)
     predictor = load(checkpoint, device)
     predictor.check_store(store)
+    if certified_samples and not store.family.made_by_solving:
+        raise ValueError(
+            f"certify={certified_samples}: the samples of {store.path} come from a file, and there is no equation to "
+            "certify predictions against; leave certify out"
+        )
+    if certified_samples and store.evolves:
+        raise ValueError(
+            f"certify={certified_samples}: only predictions of steady families can be finished by a linear solver, and "
+            f"{store.path} holds {store.family.name}, which evolves in time; leave certify out"
+        )
     _refuse_another_evaluation(out, checkpoint, store)
 
     test = load_split(store, "test")

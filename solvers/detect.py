@@ -13,11 +13,13 @@ import numpy as np
 import scipy.sparse as sp
 from numba import njit
 
+from solvers.entries import FITS, NO_ROOM, NO_STENCIL, collect, collect_half
+from solvers.half_stencil import HalfStencil
+from solvers.recognise import sides
+from solvers.row_sums import RowSums
 from solvers.stencil import StencilOperator
 
 _SAMPLE = 400  # rows whose entries give the distances
-_inner = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-_FITS, _NO_STENCIL, _NO_ROOM = range(3)
 _USUAL = 0.3  # share of the sampled rows that have a distance which belongs to the stencil, and not to a seam
 
 
@@ -65,24 +67,29 @@ def _usual_distances(A: Any) -> list[int]:
     # Evenly spread, but not regularly: that could meet the same column of the grid again and again.
     rows = np.arange(count) * n // count
     rows = np.minimum(rows + np.arange(count) % 7, n - 1)
-    found = np.sort(_distances(A.indptr, A.indices, A.data, rows))
-    if found.size == 0:
-        return []
-    first = np.concatenate([[0], np.flatnonzero(found[1:] != found[:-1]) + 1, [found.size]])
-    return [int(value) for value in found[first[:-1][first[1:] - first[:-1] >= _USUAL * count]]]
+    distances, often = _distances(A.indptr, A.indices, A.data, rows)
+    return sorted(distances[often >= _USUAL * count].tolist())
 
 
 @njit(cache=True, nogil=True)
 def _distances(indptr, indices, data, rows):  # type: ignore[no-untyped-def]
-    """Column minus row of the entries above the diagonal in some rows."""
-    found = np.empty(27 * rows.size, dtype=np.int64)
-    count = 0
+    """Column minus row of the entries above the diagonal in some rows, and how often each occurs.
+
+    There is room for several times as many as a stencil has, its seams included.
+    """
+    found, often, count = np.empty(200, dtype=np.int64), np.zeros(200, dtype=np.int64), 0
     for row in rows:
         for k in range(indptr[row], indptr[row + 1]):
-            if indices[k] > row and data[k] != 0 and count < found.size:
-                found[count] = indices[k] - row
-                count += 1
-    return found[:count]
+            distance = indices[k] - row
+            if distance > 0 and data[k] != 0:
+                place = 0
+                while place < count and found[place] != distance:
+                    place += 1
+                if place < found.size:
+                    found[place] = distance
+                    often[place] += 1
+                    count = max(count, place + 1)
+    return found[:count], often[:count]
 
 
 def _grids(distances: list[int], n: int) -> list[tuple[int, ...]]:
@@ -128,135 +135,57 @@ def _neighbours(grid: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], tup
 def _fill(A: Any, grid: tuple[int, ...], distances: list[int]) -> StencilOperator | None:
     """The operator on this grid, or None if an entry does not fit."""
     around, shifts = _neighbours(grid)
-    shape = np.array(grid, dtype=np.int64)
     if len(set(shifts)) < len(around):
         return None  # one or two points wide: what is a step and what a seam cannot be told
+    if A.dtype == np.float64:
+        found = _fill_half(A, grid, distances)
+        if found is not None:
+            return found
     expected = [abs(shift) in (0, *distances) for shift in shifts]
     # If other offsets occur, which is rare, once more with room for all.
     for room in (expected, [True] * len(around)):
         slots = np.where(room, np.cumsum(room) - 1, -1)
         used, wraps = np.zeros(len(around), dtype=np.bool_), np.zeros(len(grid), dtype=np.int64)
-        fields = np.empty((sum(room), A.shape[0]), dtype=A.dtype)
-        outcome = _collect(A.indptr, A.indices, A.data, shape, slots, used, wraps, fields)
-        if outcome != _NO_ROOM:
+        fields, facts = np.empty((sum(room), A.shape[0]), dtype=A.dtype), np.zeros(3)
+        outcome = collect(A.indptr, A.indices, A.data, np.array(grid), slots, used, wraps, fields, facts)
+        if outcome != NO_ROOM:
             break
-    if outcome == _NO_STENCIL:
+    if outcome == NO_STENCIL:
         return None
     if not np.array_equal(used, room):
         fields = fields[slots[used]]
     fields.shape = (len(fields), *grid)  # in place: the operator takes over what owns its memory and is frozen
     fields.flags.writeable = False
-    return StencilOperator(
+    found = StencilOperator(
         [offset for offset, is_used in zip(around, used, strict=True) if is_used],
         fields,
         shape=grid,
         spacing=1.0,
-        boundary=[
-            ("periodic", "periodic") if wraps[axis] else tuple(_side(fields, axis, end) for end in (0, -1))
-            for axis in range(len(grid))
-        ],
+        boundary=sides(fields, wraps),
         centring="node",
     )
+    found.row_sums = RowSums.from_facts(facts)  # a cached property, known already
+    return found
 
 
-def _side(coefficients: np.ndarray, axis: int, end: int) -> str:
-    """Name of a side by the sums of its rows; edges, which feel another side too, are left out where they can be."""
-    inner = [slice(1, -1) if size > 2 else slice(None) for size in coefficients.shape[1:]]
-    inner[axis] = end  # type: ignore[call-overload]
-    rows = coefficients[(slice(None), *inner)]
-    tolerance = 100 * float(np.finfo(rows.dtype).eps)
-    first = rows.reshape(len(rows), -1)[:, 0]
-    for some in (first, rows):  # most often the first row decides
-        if not (np.abs(some.sum(axis=0)) <= tolerance * np.abs(some).max(axis=0)).all():
-            return "dirichlet"
-    return "neumann"
-
-
-@_inner
-def _slot(row, column, shape):  # type: ignore[no-untyped-def]
-    """Number of an entry's offset, and bits for the axes around which it wraps; -1 if it is no step of at most one."""
-    number, wrapped = 0, 0
-    for axis in range(shape.size - 1, -1, -1):
-        size = shape[axis]
-        step = column % size - row % size
-        row, column = row // size, column // size
-        if step > 1 or step < -1:
-            if size > 2 and step == size - 1:
-                step = -1
-            elif size > 2 and step == 1 - size:
-                step = 1
-            else:
-                return -1, 0
-            wrapped |= 1 << axis
-        number += (step + 1) * 3 ** (shape.size - 1 - axis)
-    return number, wrapped
-
-
-@_inner
-def _add_row(row, indptr, indices, data, shape, slots, used, wraps, fields):  # type: ignore[no-untyped-def]
-    """Add the entries of one row to the fields, each on its own."""
-    for k in range(indptr[row], indptr[row + 1]):
-        if data[k] != 0:
-            number, wrapped = _slot(row, np.int64(indices[k]), shape)
-            if number < 0:
-                return _NO_STENCIL
-            if slots[number] < 0:
-                return _NO_ROOM
-            used[number] = True
-            fields[slots[number], row] += data[k]
-            for axis in range(shape.size):
-                wraps[axis] |= (wrapped >> axis) & 1
-    return _FITS
-
-
-@njit(cache=True, nogil=True)
-def _collect(indptr, indices, data, shape, slots, used, wraps, fields):  # type: ignore[no-untyped-def]
-    """Add all entries to the coefficient fields, of which there is one for each offset with a slot.
-
-    Away from the ends of a line of the last axis all rows look alike, as a rule: entries at the distances of the first
-    of them, each column one more than in the row before. That is checked without a branch, and the entries are then
-    moved a line at a time.
-    """
-    width = shape[shape.size - 1]
-    one = indices.dtype.type(1)
-    for first in range(0, indptr.size - 1, width):
-        begin, end = first + 1, first + width - 1
-        middle = end - begin
-        start = indptr[begin] if middle > 0 else 0
-        count = indptr[begin + 1] - start if middle > 0 else 0
-        alike = count > 0 and indptr[end] - start == count * middle
-        if alike:
-            before, after = indices[start : start + count * (middle - 1)], indices[start + count : indptr[end]]
-            different = False
-            for k in range(before.size):
-                different |= after[k] - before[k] != one
-            alike = not different
-        for slot in range(fields.shape[0]):
-            fields[slot, first : first + width] = 0
-        for j in range(width):
-            if not (alike and 0 < j < width - 1):
-                outcome = _add_row(first + j, indptr, indices, data, shape, slots, used, wraps, fields)
-                if outcome != _FITS:
-                    return outcome
-        if not alike:
-            continue
-        for m in range(count):
-            number, wrapped = _slot(begin, np.int64(indices[start + m]), shape)
-            values = data[start + m : start + count * middle]
-            if number < 0 or wrapped != 0 or not used[number]:
-                some = False
-                for j in range(middle):
-                    some |= values[j * count] != 0
-                if not some:
-                    continue  # zeros may be stored anywhere
-                if number < 0:
-                    return _NO_STENCIL
-                if slots[number] < 0:
-                    return _NO_ROOM
-                used[number] = True
-                for axis in range(shape.size):
-                    wraps[axis] |= (wrapped >> axis) & 1
-            field = fields[slots[number], begin:end]
-            for j in range(middle):
-                field[j] += values[j * count]
-    return _FITS
+def _fill_half(A: Any, grid: tuple[int, ...], distances: list[int]) -> StencilOperator | None:
+    """The operator with half of its coefficients, if A is symmetric bit by bit and no axis is periodic."""
+    around, shifts = _neighbours(grid)
+    middle = len(around) // 2
+    ahead = [k for k in range(middle + 1, len(around)) if shifts[k] in distances]
+    if not ahead or min(shifts[k] for k in ahead) <= 0:
+        return None
+    slots = np.full(len(around), -1)
+    slots[middle] = 0
+    for place, k in enumerate(ahead, start=1):
+        slots[k], slots[len(around) - 1 - k] = place, place + len(ahead)
+    used, wraps, facts = np.zeros(len(around), dtype=np.bool_), np.zeros(len(grid), dtype=np.int64), np.zeros(3)
+    fields, steps = np.empty((1 + len(ahead), A.shape[0])), np.array([shifts[k] for k in ahead])
+    outcome = collect_half(A.indptr, A.indices, A.data, np.array(grid), slots, used, wraps, steps, fields, facts)
+    if outcome != FITS or np.count_nonzero(used) < 1 + 2 * len(ahead):
+        return None
+    fields.flags.writeable = False
+    half = HalfStencil(fields, 0, {around[k]: (place, shifts[k]) for place, k in enumerate(ahead, start=1)})
+    found = StencilOperator.from_half(half, grid)
+    found.row_sums = RowSums.from_facts(facts)
+    return found

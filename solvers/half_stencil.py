@@ -16,6 +16,8 @@ from solvers.rows import LANES, add_products
 if TYPE_CHECKING:  # a StencilOperator has a HalfStencil
     from solvers.stencil import StencilOperator
 
+Offset = tuple[int, ...]
+
 _BLOCK = 2048  # unknowns whose products stay in the first-level cache while all links are added
 
 _compiled = njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
@@ -88,6 +90,10 @@ def _mirrored(ahead, behind, shift):  # type: ignore[no-untyped-def]
     return True
 
 
+def _opposite(offset: Offset) -> Offset:
+    return tuple(-step for step in offset)
+
+
 class HalfStencil:
     """The diagonal and the links ahead of a symmetric operator without mask and periodic axes, real, in float64.
 
@@ -111,17 +117,50 @@ class HalfStencil:
     (array([1., 2., 4.]), array([ 0., -1.,  6.]))
     """
 
-    def __init__(self, coefficients: np.ndarray, diagonal: int, links: dict[tuple[int, ...], tuple[int, int]]) -> None:
+    def __init__(self, coefficients: np.ndarray, diagonal: int, links: dict[Offset, tuple[int, int]]) -> None:
         n = coefficients.shape[1]
         self.diagonal = coefficients[diagonal]
         self.links = {offset: coefficients[row] for offset, (row, _) in links.items()}
         self._flat = coefficients.reshape(-1)
-        self._reach = max(shift for _, shift in links.values())
+        self._shifts = {offset: shift for offset, (_, shift) in links.items()}
+        self._reach = max(self._shifts.values())
         # A link also couples i to i - shift, where it is stored.
         terms = [(diagonal * n, 0)]
         for row, shift in links.values():
             terms += [(row * n, shift), (row * n - shift, -shift)]
         self._terms = np.array(terms, dtype=np.int64)
+
+    @property
+    def fields(self) -> dict[Offset, np.ndarray]:
+        """The diagonal and the links ahead by their offsets, each ``(n,)``."""
+        zero = (0,) * len(next(iter(self.links)))
+        return {zero: self.diagonal, **self.links}
+
+    @property
+    def offsets(self) -> tuple[Offset, ...]:
+        """All offsets of the operator in ascending order, those behind too."""
+        ahead = sorted(self.links)
+        return (*(_opposite(offset) for offset in reversed(ahead)), (0,) * len(ahead[0]), *ahead)
+
+    def coefficients(self) -> np.ndarray:
+        """The coefficients of all offsets, a fresh array ``(len(offsets), n)``."""
+        middle, n = len(self.links), self.diagonal.size
+        fields = np.zeros((2 * middle + 1, n))
+        fields[middle] = self.diagonal
+        for k, offset in enumerate(sorted(self.links), start=1):
+            link, shift = self.links[offset], self._shifts[offset]
+            fields[middle + k] = link
+            fields[middle - k, shift:] = link[: n - shift]
+        return fields
+
+    def row(self, i: int) -> list[float]:
+        """The entries of one row, in no order."""
+        entries = [float(self.diagonal[i])]
+        for offset, link in self.links.items():
+            entries.append(float(link[i]))
+            if i >= self._shifts[offset]:
+                entries.append(float(link[i - self._shifts[offset]]))
+        return entries
 
     @classmethod
     def of(cls, A: "StencilOperator") -> Self | None:
@@ -133,7 +172,7 @@ class HalfStencil:
         strides = [prod(A.grid_shape[axis + 1 :]) for axis in range(len(A.grid_shape))]
         index = {offset: k for k, offset in enumerate(A.offsets)}
         ahead = [offset for offset in A.offsets if offset > zero]
-        behind = [tuple(-step for step in offset) for offset in ahead]
+        behind = [_opposite(offset) for offset in ahead]
         shifts = [sum(i * s for i, s in zip(offset, strides, strict=True)) for offset in ahead]
         # On a grid a point or two wide an offset ahead may be a shift back.
         if not ahead or min(shifts) <= 0 or set(A.offsets) != {zero, *ahead, *behind}:

@@ -103,11 +103,15 @@ class KroneckerSum:
         zero = (0,) * dimensions
         if A.dtype.kind == "c" or A.mask is not None or zero not in A.offsets:
             return None
-        fields = dict(zip(A.offsets, A.coefficients, strict=True))
-        if any(sum(map(abs, offset)) > 1 for offset in fields):
+        if any(sum(map(abs, offset)) > 1 for offset in A.offsets):
             return None
+        half = A.half  # whose links behind are those ahead, mirrored
+        if half is None:
+            fields = dict(zip(A.offsets, A.coefficients, strict=True))
+        else:
+            fields = {offset: field.reshape(A.grid_shape) for offset, field in half.fields.items()}
         origin = float(fields[zero][zero])
-        if not np.isfinite(origin):
+        if not np.isfinite(origin) or _differs_in_the_middle(fields[zero], origin):
             return None
         diagonals = [_line(fields[zero], axis) - (origin if axis else 0.0) for axis in range(dimensions)]
         scale = abs(origin) + max(float(np.max(np.abs(line))) for line in diagonals)
@@ -116,8 +120,11 @@ class KroneckerSum:
             return None
         axes = []
         for axis, diagonal in enumerate(diagonals):
-            lines = []
+            lines: list[np.ndarray] = []
             for step in (1, -1):
+                if half is not None and step == -1:
+                    lines.append(np.roll(lines[0], 1))
+                    continue
                 offset = tuple(step * (other == axis) for other in range(dimensions))
                 lines.append(np.zeros(diagonal.size))
                 if offset in fields:
@@ -148,6 +155,14 @@ def _tridiagonal(diagonal: np.ndarray, ahead: np.ndarray, behind: np.ndarray) ->
     if diagonal.size == 2:
         return Tridiagonal(diagonal, ahead[:1] + behind[:1])
     return Tridiagonal(diagonal, ahead[:-1], float(ahead[-1]))
+
+
+def _differs_in_the_middle(field: np.ndarray, origin: float) -> bool:
+    """Whether a point in the middle shows that a field is no sum of lines, by far: most fields that are none do."""
+    middle = tuple(size // 2 for size in field.shape)
+    ends = (field[tuple(m if other == axis else 0 for other, m in enumerate(middle))] for axis in range(field.ndim))
+    value = float(field[middle])
+    return abs(value - sum(map(float, ends)) + (field.ndim - 1) * origin) > 1e-3 * (abs(value) + abs(origin))
 
 
 def _line(field: np.ndarray, axis: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Seeing a stencil in a sparse matrix."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,10 @@ def recognise(A: Any, grid: tuple[int, ...], reach: int = 1) -> Recognised:
     coefficients[which, row] = data
     offsets = [tuple(int(i) - reach for i in np.unravel_index(code, box)) for code in codes]
     coefficients = coefficients.reshape(-1, *grid)
-    return offsets, coefficients, _sides(coefficients, wraps)
+    return offsets, coefficients, sides(coefficients, wraps)
 
 
-def _sides(coefficients: np.ndarray, wraps: list[bool]) -> list[tuple[str, str]]:
+def sides(coefficients: np.ndarray, wraps: Sequence[bool] | np.ndarray) -> list[tuple[str, str]]:
     """Names of the sides by the sums of their rows."""
     dtype: np.dtype = coefficients.dtype if coefficients.dtype.kind in "fc" else np.dtype(float)
     # The rounding of a row sum is a few eps times its largest entry.

@@ -11,7 +11,7 @@ boundary conditions, centring.
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -30,7 +30,8 @@ from solvers.geometry import (
 )
 from solvers.half_stencil import HalfStencil
 from solvers.kronecker_sum import KroneckerSum
-from solvers.recognise import recognise
+from solvers.recognise import recognise, sides
+from solvers.row_sums import RowSums
 
 _BLOCK = 2048  # unknowns whose results stay in the first-level cache while all the shifts are added to them
 
@@ -150,6 +151,33 @@ class StencilOperator(LinearOperator):
         n = int(np.prod(self.grid_shape)) if self.mask is None else int(np.count_nonzero(self.mask))
         super().__init__(self.coefficients.dtype, (n, n))
 
+    @classmethod
+    def from_half(cls, half: HalfStencil, shape: tuple[int, ...]) -> Self:
+        """A symmetric operator with spacing 1 at nodes, from its diagonal and links ahead, which are not checked.
+
+        Its other coefficients, and the names of its sides by their row sums, are there when somebody asks.
+        """
+        self = cls.__new__(cls)
+        self.grid_shape, self.spacing = shape, (1.0,) * len(shape)
+        self.centring = ("node",) * len(shape)
+        self.periodic = (False,) * len(shape)
+        self.offsets, self.mask, self.half = half.offsets, None, half
+        LinearOperator.__init__(self, half.diagonal.dtype, (half.diagonal.size,) * 2)
+        return self
+
+    @cached_property
+    def coefficients(self) -> np.ndarray:
+        """One field an offset, shape (len(offsets), *shape), read-only."""
+        assert self.half is not None  # otherwise they were given
+        coefficients = self.half.coefficients().reshape(len(self.offsets), *self.grid_shape)
+        coefficients.flags.writeable = False
+        return coefficients
+
+    @cached_property
+    def boundary(self) -> tuple[tuple[str, str], ...]:
+        """Names of the conditions at both ends of each axis."""
+        return tuple(sides(self.coefficients, self.periodic))
+
     def _checked_coefficients(self, coefficients: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """One frozen array of all coefficients; refuses those that point outside."""
         if len(coefficients) != len(self.offsets):
@@ -209,7 +237,7 @@ class StencilOperator(LinearOperator):
             outside |= self.mask & ~np.roll(self.mask, [-step for step in offset], axis=range(len(offset)))
         return outside
 
-    @property
+    @cached_property
     def periodic(self) -> tuple[bool, ...]:
         """Which axes wrap around."""
         return tuple(low == "periodic" for low, _ in self.boundary)
@@ -268,6 +296,11 @@ class StencilOperator(LinearOperator):
     def half(self) -> HalfStencil | None:
         """The diagonal and one of each pair of opposite links, for merged passes; None if there is no such half."""
         return HalfStencil.of(self)
+
+    @cached_property
+    def row_sums(self) -> RowSums:
+        """Facts about the sums of the rows."""
+        return RowSums.of(self.coefficients.reshape(len(self.offsets), -1))
 
     @cached_property
     def kronecker_sum(self) -> KroneckerSum | None:

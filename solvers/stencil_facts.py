@@ -1,67 +1,8 @@
 """What the solvers want to know of a StencilOperator, from its coefficients: no matrix is made for it."""
 
-from dataclasses import dataclass
-
 import numpy as np
-from numba import njit
 
 from solvers.stencil import StencilOperator
-
-_BLOCK = 1024  # rows whose sums stay in the first-level cache
-
-
-@dataclass(frozen=True)
-class RowSums:
-    """The sums of the rows of an operator.
-
-    Attributes
-    ----------
-    largest : float
-        Of their absolute values; NaN if `finite` is False.
-    total : complex or float
-        The sum of all entries.
-    finite : bool
-        Every row sum is finite, and so then is every entry. Sums of finite entries may overflow.
-    """
-
-    largest: float
-    total: complex
-    finite: bool
-
-
-def row_sums(A: StencilOperator) -> RowSums:
-    """Facts about the row sums of A, in one pass over its coefficients.
-
-    Examples
-    --------
-    >>> from solvers import gallery
-    >>> row_sums(gallery.poisson((3,)))
-    RowSums(largest=1.0, total=2.0, finite=True)
-    """
-    coefficients = A.coefficients.reshape(len(A.offsets), -1)
-    square, total, spoiled = _row_sums(coefficients, np.empty(_BLOCK, dtype=A.dtype))
-    return RowSums(float(square), total, spoiled == 0)
-
-
-# Only such liberties as leave x - x alone: it is zero for finite x, and NaN for all others.
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
-def _row_sums(coefficients, sums):  # type: ignore[no-untyped-def]
-    """Largest absolute row sum, sum of all rows, and a number that is zero if all rows are finite."""
-    n = coefficients.shape[1]
-    largest, total, spoiled = 0.0, sums.dtype.type(0), 0.0
-    for start in range(0, n, sums.size):
-        count = min(sums.size, n - start)
-        sums[:count] = 0
-        for o in range(coefficients.shape[0]):
-            field = coefficients[o, start : start + count]
-            for i in range(count):
-                sums[i] += field[i]
-        for i in range(count):
-            total += sums[i]
-            size = abs(sums[i])
-            spoiled += size - size
-            largest = size if size > largest else largest
-    return largest, total, spoiled
 
 
 def asymmetry(A: StencilOperator) -> float:

@@ -19,7 +19,7 @@ from solvers.half_stencil import HalfStencil
 from solvers.kronecker_sum import KroneckerSum
 from solvers.krylov.updates import xpay
 from solvers.stencil import StencilOperator
-from solvers.stencil_facts import RowSums, asymmetry, entries_are_apart, row_sums
+from solvers.stencil_facts import asymmetry, entries_are_apart
 
 NUMBER_TYPES = "float32, float64, complex64 or complex128"
 
@@ -249,7 +249,7 @@ class System:
         if self._separable is not None:
             return True
         if self.stencil is not None:
-            return self._row_sums.finite or bool(np.isfinite(self.stencil.coefficients).all())
+            return self.stencil.row_sums.finite or bool(np.isfinite(self.stencil.coefficients).all())
         if self._explicit is None:
             return True
         return bool(np.isfinite(self._explicit.data if sp.issparse(self._explicit) else self._explicit).all())
@@ -264,11 +264,19 @@ class System:
         diagonal = getattr(self.stencil if self.stencil is not None else self.original, "diagonal", None)
         return np.asarray(diagonal(), dtype=self.dtype) if callable(diagonal) else None
 
+    @cached_property
+    def _diagonal_range(self) -> tuple[float, float]:
+        """Smallest and largest real part on the diagonal; NaN if it holds one."""
+        d = self.diagonal
+        return (0.0, 0.0) if d is None else (float(d.real.min()), float(d.real.max()))
+
     @property
     def diagonal_positive(self) -> bool | None:
         """Every diagonal entry is real and positive: necessary for a positive definite A. None if unknown."""
         d = self.diagonal
-        return None if d is None else bool(np.all(d.real > 0) and not np.any(d.imag))
+        if d is None:
+            return None
+        return self._diagonal_range[0] > 0 and not (d.dtype.kind == "c" and np.any(d.imag))
 
     @property
     def maybe_negative_definite(self) -> bool:
@@ -276,7 +284,7 @@ class System:
         if self.stencil is None and self._explicit is None:
             return False
         d = self.diagonal
-        return d is not None and bool(d[0].real < 0) and bool(np.all(d.real < 0)) and self.symmetric
+        return d is not None and bool(d[0].real < 0) and self._diagonal_range[1] < 0 and self.symmetric
 
     @cached_property
     def symmetric(self) -> bool:
@@ -324,19 +332,13 @@ class System:
         if not (self.symmetric and self.diagonal_positive):
             return False
         if self.stencil is not None:
-            return self.annihilates_constants or self._row_sums.total.real > 0
+            return self.annihilates_constants or self.stencil.row_sums.total > 0
         return self.matrix is None or self.annihilates_constants or bool(self.matrix.sum().real > 0)
 
     @property
     def _separable(self) -> KroneckerSum | None:
         """The stencil as a Kronecker sum, if it is one: a few numbers for each axis tell all about it."""
         return None if self.stencil is None else self.stencil.kronecker_sum
-
-    @cached_property
-    def _row_sums(self) -> RowSums:
-        """Of the stencil."""
-        assert self.stencil is not None
-        return row_sums(self.stencil)
 
     @property
     def entries(self) -> int:
@@ -364,13 +366,13 @@ class System:
         if self._separable is not None:
             return self._separable.annihilates_constants
         if self.stencil is not None:
-            row_sum = self._row_sums.largest
+            row_sum = self.stencil.row_sums.largest
         elif self.matrix is not None:
             row_sum = float(np.max(np.abs(np.asarray(self.matrix.sum(axis=1)))))
         else:
             return False
-        largest = np.max(np.abs(self.diagonal), initial=0.0) if self.diagonal is not None else 0.0
-        return bool(row_sum <= 100 * np.finfo(self.dtype).eps * largest)
+        smallest, largest = self._diagonal_range
+        return bool(row_sum <= 100 * np.finfo(self.dtype).eps * max(largest, -smallest))
 
     def _random_vectors(self, count: int) -> np.ndarray:
         """The same `count` standard normal vectors each time, so that every run of a program is alike."""

@@ -1,8 +1,11 @@
-"""``southwell-data``: look at a dataset, check it, or complete it.
+"""``southwell-data``: look at a dataset, check it, complete it, or exchange it with others.
 
 southwell-data info PATH        what it is
 southwell-data validate PATH    check every sample by an independent scheme; exit code 1 if anything is wrong
 southwell-data merge PATH       complete a dataset whose shards several jobs wrote, in place
+southwell-data show PATH        draw samples, and of evolutions an animation
+southwell-data export PATH format=pdebench out=FILE.hdf5 split=test
+southwell-data import FILE format=fno_mat out=FOLDER samples.validation=100 samples.test=100
 """
 
 import argparse
@@ -13,30 +16,36 @@ from typing import Any
 import numpy as np
 
 from datagen.commands.cli import FAILED, REFUSED, check_configs, fail, handle_termination, said
+from datagen.commands.exchange import KEYS_HELP, export_command, import_command, show_command
+from datagen.evolve.family import EvolvingFamily
 from datagen.files import read_json
 from datagen.generate import merge
 from datagen.store import Store
 from datagen.validate import validate
+
+WRITERS = {"export": export_command, "import": import_command, "show": show_command}
+_COUNTS = ("iterations", "steps", "evaluations")
+
+
+def _frames(store: Store) -> str:
+    times, steps = store.times, np.diff(store.times)
+    even = f" in steps of {steps[0]:g}" if np.ptp(steps) < 1e-6 * times[-1] else ""
+    return f"  frames      {len(times)}, from t = {times[0]:g} to {times[-1]:g}{even}"
 
 
 def info(path: Path) -> str:
     """What a dataset is, for people."""
     store = Store(path)
     family, spec = store.family, store.spec
-    sidecars = [read_json(path / shard.sidecar) for split in store.sizes for shard in store.shards(split)]
-    seconds = sum(sidecar["seconds"]["total"] for sidecar in sidecars)
     size = sum((path / entry["file"]).stat().st_size for entry in store.manifest["shards"])
     lines = [
         f"{path}: {family.name}, {family.title}",
         f"  grid        {' x '.join(map(str, store.shape))}, {family.mesh.centring}-centred, "
         f"box {' x '.join(f'{length:g}' for length in family.mesh.lengths)}",
+        *([_frames(store)] if store.family.evolves else []),
         f"  samples     {', '.join(f'{split} {count:,}' for split, count in store.sizes.items())}",
-        f"  parameters  {', '.join(f'{k}={v}' for k, v in spec['pde'].items() if k not in ('name', 'grid'))}",
-        f"  seed        {spec['seed']}",
-        f"  solver      {', '.join(f'{k}={v}' for k, v in spec['solver'].items())}",
+        *(_made(store) if family.made_by_solving else _read(store)),
         f"  size        {size / 1e6:,.1f} MB in {len(store.manifest['shards'])} shards of {spec['dtype']}",
-        f"  cost        {seconds:,.1f} core seconds, {store.manifest['totals']['iterations']:,} iterations, "
-        f"{store.manifest['failed_attempts']} failed draws replaced",
         f"  spec        sha256 {store.manifest['spec_sha256'][:16]}..., "
         f"Southwell {', '.join(store.manifest['code_version'])}",
         "  fields",
@@ -47,14 +56,53 @@ def info(path: Path) -> str:
             f"    {field.name:<14} {field.role:<7} {field.units:<14} mean {values.mean():.4g}, std {values.std():.4g}, "
             f"range {values.min():.4g} to {values.max():.4g}  ({field.description})"
         )
-    residuals = np.concatenate([store.record(split, "quality/relative_residual") for split in store.sizes])
+    if not family.made_by_solving:
+        return "\n".join(lines)
     solvers = np.concatenate([store.record(split, "provenance/solver") for split in store.sizes])
-    lines.append(
-        f"  residuals   relative, of the float64 solutions: median {np.median(residuals):.2e}, "
-        f"worst {residuals.max():.2e}"
-        f" (solved by {', '.join(sorted(name.decode() for name in set(solvers)))})"
-    )
+    by = f" (by {', '.join(sorted(name.decode() for name in set(solvers)))})"
+    for name, meaning in _record_meanings(store).items():
+        values = np.concatenate([store.record(split, f"quality/{name}") for split in store.sizes])
+        lines.append(f"  {meaning}: median {np.median(values):.2e}, worst {values.max():.2e}{by}")
     return "\n".join(lines)
+
+
+def _made(store: Store) -> list[str]:
+    """How samples that were drawn and solved were made."""
+    spec, totals, family = store.spec, store.manifest["totals"], store.family
+    solver = ", ".join(f"{k}={v}" for k, v in spec["solver"].items())
+    if isinstance(family, EvolvingFamily):
+        own = family.solver(spec["solver"]) is None
+        solver = family.integrator if own else f"{family.integrator}, {solver}"
+    sidecars = [read_json(store.path / shard.sidecar) for split in store.sizes for shard in store.shards(split)]
+    seconds = sum(sidecar["seconds"]["total"] for sidecar in sidecars)
+    given = spec.get("inputs")
+    return [
+        *([f"  inputs      {', '.join(given['fields'])} from {given['file']}"] if given else []),
+        f"  parameters  {', '.join(f'{k}={v}' for k, v in spec['pde'].items() if k not in ('name', 'grid'))}",
+        f"  seed        {spec['seed']}",
+        f"  solver      {solver}",
+        f"  cost        {seconds:,.1f} core seconds, "
+        f"{', '.join(f'{number:,} {name}' for name, number in totals.items() if name in _COUNTS)}, "
+        f"{store.manifest['failed_attempts']} failed draws replaced",
+    ]
+
+
+def _read(store: Store) -> list[str]:
+    """Where samples that were read come from."""
+    pde = store.spec["pde"]
+    sides = ", ".join(name if name == other else f"{name} and {other}" for name, other in store.boundary)
+    return [
+        f"  file        {pde['source']}, {pde['layout']}, sha256 {pde['sha256'][:16]}...",
+        f"  sides       {sides}",
+    ]
+
+
+def _record_meanings(store: Store) -> dict[str, str]:
+    """The records of quality that are errors, and what to call them."""
+    if not store.family.evolves:
+        return {"relative_residual": "residuals   relative, of the float64 solutions"}
+    drifts = [name for name in store.record_names("quality") if name.endswith("_drift")]
+    return {name: f"conserved   relative drift of the mean of {name.removesuffix('_drift')}" for name in drifts}
 
 
 def _path(word: str) -> Path:
@@ -66,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Console entry point."""
     check_configs()
     handle_termination()
-    parser = argparse.ArgumentParser(prog="southwell-data", description="Look at a dataset, check it, or complete it.")
+    parser = argparse.ArgumentParser(prog="southwell-data", description=__doc__.split("\n")[0].split(": ")[1])
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("info", "print what a dataset is"),
@@ -78,12 +126,23 @@ def main(arguments: list[str] | None = None) -> None:
         if name == "validate":
             command.add_argument("--resolve", type=int, default=10, metavar="N", help="samples to solve again (10)")
             command.add_argument("--seed", type=int, help="choose the same samples to solve again every time")
+    for name, text in (
+        ("show", "draw samples"),
+        ("export", "write one split in another format"),
+        ("import", "make a dataset of a file of another format"),
+    ):
+        usage = f"southwell-data {name} {'FILE' if name == 'import' else 'PATH'} {KEYS_HELP[name]}"
+        command = commands.add_parser(
+            name, help=text, usage=usage, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        command.add_argument("path", type=_path, help="the file" if name == "import" else "folder of the dataset")
+        command.add_argument("words", nargs="*", metavar="key=value", help="see above")
     options = parser.parse_args(arguments)
     try:
         _dispatch(options)
     except ValueError as error:
         fail(str(error), REFUSED)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         fail(said(error), FAILED)
 
 
@@ -93,15 +152,23 @@ def _dispatch(options: Any) -> None:
     elif options.command == "merge":
         manifest = merge(options.path)
         print(f"{options.path} is complete: {len(manifest['shards'])} shards")
+    elif options.command in WRITERS:
+        WRITERS[options.command](options.path, options.words)
     else:
         report = validate(options.path, resolve=options.resolve, seed=options.seed)
         for note in report.notes:
             print(f"note: {note}")
         for problem in report.problems:
             print(f"WRONG: {problem}", file=sys.stderr)
+        error = "residual" if not Store(options.path).evolves else "difference"
+        certified = (
+            f", {report.resolved} solved again; largest {error} is {report.worst:.2g} of what tolerance and rounding "
+            "allow"
+        )
+        if not (report.resolved or report.worst):
+            certified = ""  # samples of a file
         print(
-            f"{options.path}: {report.samples:,} samples checked, {report.resolved} solved again; largest residual is "
-            f"{report.worst:.2g} of what tolerance and rounding allow; "
+            f"{options.path}: {report.samples:,} samples checked{certified}; "
             + ("no faults found" if report.sound else f"{len(report.problems)} FAULTS")
         )
         if not report.sound:

@@ -11,6 +11,8 @@ from typing import Any
 from tqdm import tqdm
 
 from datagen.commands.cli import run
+from datagen.commands.own_families import offer_own_families
+from datagen.draw import with_inputs
 from datagen.executors import available_cores
 from datagen.generate import estimate, generate
 from datagen.store import Shard, Spec
@@ -46,6 +48,8 @@ def generate_command(config: dict[str, Any]) -> None:
         solver=config["solver"],
         dtype=config["store"]["dtype"],
     )
+    if config["inputs"] is not None:
+        spec = with_inputs(spec, str(config["inputs"]))
     folder = Path(str(config["out"]))
     workers = available_cores() if config["executor"]["workers"] is None else config["executor"]["workers"]
     if config["dry_run"]:
@@ -77,6 +81,7 @@ def generate_command(config: dict[str, Any]) -> None:
 
 def main() -> None:
     """Console entry point."""
+    offer_own_families()
     run(generate_command, "generate")
 
 

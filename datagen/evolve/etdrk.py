@@ -18,9 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.evolve.family import UnstableStep
+from datagen.evolve.work import count
+
 Array = NDArray[Any]
 _TAYLOR_TERMS = 18  # 1/21! = 2e-20 is the first term of phi_3 left out at |z| = 1
 _CHECK_EVERY = 16  # steps between two looks at the rule of the step
+_MOST_STEPS = 10_000_000  # between two times: more is a solution that runs away, or a request by mistake
 _SHRINK = 0.8  # of the current step: when the rule falls below, the rest of the interval is divided anew
 
 
@@ -145,12 +149,15 @@ class ETDRK4:
         ------
         ValueError
             If there are no times, they do not increase from 0 on, or there is neither a step nor a rule.
+        UnstableStep
+            If a rule asks for more than ten million steps to the next time.
         FloatingPointError
             If the solution stops being finite, with the time and the step.
         """
         if len(times) == 0 or not (np.isfinite(times).all() and np.all(np.diff(times) > 0) and times[0] >= 0):
             raise ValueError(f"times must be numbers that increase, from 0 or later, got {list(times)}")
         if nonlinear is None:
+            count(steps=len(times), evaluations=len(times))
             return [np.exp(time * linear) * start for time in times]
         if self.step is None and rule is None:
             raise ValueError("ETDRK4: give a step, or a rule for it")
@@ -162,6 +169,11 @@ class ETDRK4:
         for time in times:
             while now < time:
                 wanted = longest(v)
+                if not wanted * _MOST_STEPS >= time - now:
+                    raise UnstableStep(
+                        f"ETDRK4: from t = {now:g} to {time:g} the step would have to be {wanted:.3g}, more than "
+                        f"{_MOST_STEPS:,} steps: the solution runs away, or it moves too fast for this grid"
+                    )
                 if steps == 0 or wanted < _SHRINK * weights.step:
                     steps = max(1, math.ceil((time - now) / wanted - 1e-9))
                     step = (time - now) / steps
@@ -172,6 +184,7 @@ class ETDRK4:
                 with np.errstate(over="ignore", invalid="ignore"):
                     for _ in range(burst):
                         v = project(_step(v, weights, nonlinear))
+                count(steps=burst, evaluations=4 * burst)
                 if not np.isfinite(v).all():
                     raise FloatingPointError(
                         f"the solution is no longer finite soon after t = {now:g}, with steps of {weights.step:.3g}: "

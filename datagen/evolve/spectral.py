@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from datagen.discretise import PERIODIC, Boundary
 from datagen.evolve.etdrk import ETDRK4
+from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.fourier import Fourier
-from datagen.family import Family, Sample
+from datagen.family import Sample
 from datagen.fields import GaussianRandomField
 from datagen.grids import Grid, as_shape
 
 Array = NDArray[Any]
 
 
-class SpectralFamily(Family):
+class SpectralFamily(EvolvingFamily):
     """Base of families ``u_t = L u + N(u)`` on a periodic box with a diagonal L; subclasses are frozen dataclasses.
 
     States have the shape ``(channels, *grid)``, one channel an output field in the order declared, at the points
@@ -34,6 +35,7 @@ class SpectralFamily(Family):
     """
 
     degree: ClassVar[int] = 2
+    integrator: ClassVar[str] = "etdrk4"
     grid: Any
     length: float
 
@@ -66,29 +68,10 @@ class SpectralFamily(Family):
     def evolve(
         self, state: Array, times: Sequence[float], sample: Sample | None = None, solver: ETDRK4 | None = None
     ) -> Array:
-        """The states at the given times of the solution that starts at time 0.
+        """The states at the given times, as `EvolvingFamily.evolve` says; the Nyquist mode of an even grid is dropped.
 
-        Parameters
-        ----------
-        state : ndarray, shape ``([batch,] channels, *grid)``
-            At time 0. The Nyquist mode of an even grid, if it has one, is dropped.
-        times : sequence of float
-            Increasing, not negative.
-        sample : Sample, optional
-            Unused: the parameters of these families are the same in all samples.
-        solver : ETDRK4, optional
-            With a step of its own; by default `longest_step` is the rule. A batch takes the step of its fastest member.
-
-        Returns
-        -------
-        ndarray, shape ``([batch,] times, channels, *grid)``
-
-        Raises
-        ------
-        ValueError
-            If the state is not finite or of another shape, or the times do not increase.
-        FloatingPointError
-            If the solution stops being finite.
+        With `ETDRK4` as the solver, a step of its own; by default `longest_step` is the rule, and a batch takes the
+        step of its fastest member. The sample is not used: the parameters are the same in all samples.
         """
         mesh, fourier, channels = self.mesh, self.fourier, len(self.role("output"))
         state = np.asarray(state, dtype=float)
@@ -110,6 +93,15 @@ class SpectralFamily(Family):
         )
         return np.stack([fourier.values(v, mesh.shape) for v in states], axis=-len(expected) - 1)
 
+    def resolved(self, state: Array) -> Array:
+        """The state without the Nyquist modes of even grids, which have no partner."""
+        return self.fourier.values(self.fourier.coefficients(state), self.mesh.shape)
+
+    def _range(self, state: Array, oversampling: int) -> tuple[float, float]:
+        """Lowest and highest value of a state's polynomials, on a grid so many times finer."""
+        values = self.fourier.values(self.fourier.coefficients(state), [oversampling * n for n in self.mesh.shape])
+        return float(values.min()), float(values.max())
+
     def _check(self, dimension: int, positive: Sequence[str] = (), finite: Sequence[str] = ()) -> None:
         """Refuse parameters that do not fit, by name, and keep the grid as an integer or a tuple."""
         if dimension not in (1, 2, 3):
@@ -124,6 +116,8 @@ class SpectralFamily(Family):
         for name in finite:
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{self.name}: {name} must be finite, got {getattr(self, name)!r}")
+
+        self._check_times()
 
     def _box(self, dimension: int) -> Grid:
         return Grid(as_shape(self.grid, dimension), (self.length,) * dimension, "periodic-node")

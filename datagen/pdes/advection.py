@@ -6,12 +6,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from datagen.evolve.family import Conserved
 from datagen.evolve.fourier import Fourier
 from datagen.evolve.spectral import Array, SpectralFamily, periodic_field
-from datagen.family import Field, Sample
+from datagen.family import Field, Sample, register
 from datagen.grids import Grid
 
 
+@register("advection")
 @dataclass(frozen=True)
 class Advection(SpectralFamily):
     """Advection with constant velocity on a periodic box,
@@ -36,6 +38,8 @@ class Advection(SpectralFamily):
         d: 1, 2 or 3.
     alpha, tau, standard_deviation : float
         Of the initial field; alpha is more than d/2.
+    final_time, frames : float, int
+        Of a dataset: states at ``frames`` evenly spaced times from 0 on.
 
     Notes
     -----
@@ -57,8 +61,9 @@ class Advection(SpectralFamily):
     alpha: float = 3.0
     tau: float = 10.0
     standard_deviation: float = 1.0
+    final_time: float = 0.5
+    frames: int = 21
 
-    name: ClassVar[str] = "advection"
     title: ClassVar[str] = "advection, u_t + c . grad u = 0, periodic"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("initial_u", "input", "dimensionless", "u at time 0"),
@@ -93,6 +98,11 @@ class Advection(SpectralFamily):
         """``-i kappa . c``."""
         turning = [-c * fourier.derivative(axis) for axis, c in enumerate(self.velocities)]
         return np.sum(np.broadcast_arrays(*turning), axis=0)[None]
+
+    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Conserved]:
+        """u and u^2, to rounding: no amplitude changes."""
+        u = self.channel(states, 0)
+        return {"u": Conserved(u), "u_squared": Conserved(u**2)}
 
     def exact(self, sample: Sample, times: Sequence[float]) -> Array:
         """The exact solution, shape ``(times, 1, *grid)``: what `evolve` computes."""

@@ -8,12 +8,13 @@ import numpy as np
 
 from datagen.evolve.fourier import Fourier
 from datagen.evolve.spectral import Array, SpectralFamily, periodic_field
-from datagen.family import Field, Sample
+from datagen.family import Field, Sample, register
 from datagen.grids import Grid
 
 _STEP = 0.1
 
 
+@register("allen_cahn")
 @dataclass(frozen=True)
 class AllenCahn(SpectralFamily):
     """The Allen-Cahn equation on a periodic box,
@@ -40,6 +41,8 @@ class AllenCahn(SpectralFamily):
         d: 1, 2 or 3.
     alpha, tau, standard_deviation : float
         Of the initial field; alpha is more than d/2.
+    final_time, frames : float, int
+        Of a dataset: states at ``frames`` evenly spaced times from 0 on.
 
     Notes
     -----
@@ -67,8 +70,9 @@ class AllenCahn(SpectralFamily):
     alpha: float = 3.0
     tau: float = 15.0
     standard_deviation: float = 0.1
+    final_time: float = 10.0
+    frames: int = 21
 
-    name: ClassVar[str] = "allen_cahn"
     title: ClassVar[str] = "Allen-Cahn, u_t = diffusivity lap u + rate (u - u^3), periodic"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("initial_u", "input", "dimensionless", "u at time 0"),
@@ -96,6 +100,14 @@ class AllenCahn(SpectralFamily):
     def nonlinear(self, fourier: Fourier) -> Callable[[Array], Array]:
         """``-rate u^3``."""
         return lambda v: -self.rate * fourier.coefficients(fourier.values(v) ** 3)
+
+    def bounds(self, sample: Sample) -> dict[str, tuple[float, float]]:
+        """The largest initial ``|u|`` or 1, whichever is more, and five per cent that are left to the scheme.
+
+        On 16^2 points interfaces overshoot by 3 %, on 32^2 by less than 1 %.
+        """
+        most = 1.05 * max(1.0, *map(abs, self._range(self.initial(sample), oversampling=2)))
+        return {"u": (-most, most)}
 
     def longest_step(self, state: Array) -> float:
         """``0.1 / (rate max(1, max u^2))``."""

@@ -7,14 +7,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from datagen.evolve.family import Conserved
 from datagen.evolve.fourier import Fourier
 from datagen.evolve.spectral import Array, SpectralFamily, convective_step, periodic_field
-from datagen.family import Field, Sample
+from datagen.family import Field, Sample, register
 from datagen.grids import Grid
 
 _COURANT = 0.25
 
 
+@register("burgers")
 @dataclass(frozen=True)
 class Burgers(SpectralFamily):
     """Viscous Burgers' equation on a periodic interval,
@@ -40,6 +42,8 @@ class Burgers(SpectralFamily):
         Of the interval.
     alpha, tau, standard_deviation : float
         Of the initial field.
+    final_time, frames : float, int
+        Of a dataset: states at ``frames`` evenly spaced times from 0 on.
 
     Notes
     -----
@@ -66,8 +70,9 @@ class Burgers(SpectralFamily):
     alpha: float = 2.0
     tau: float = 5.0
     standard_deviation: float = 1.16
+    final_time: float = 1.0
+    frames: int = 21
 
-    name: ClassVar[str] = "burgers"
     title: ClassVar[str] = "Burgers' equation, u_t + (u^2/2)_x = nu u_xx, periodic"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("initial_u", "input", "dimensionless", "u at time 0"),
@@ -99,6 +104,18 @@ class Burgers(SpectralFamily):
     def longest_step(self, state: Array) -> float:
         """``0.25 h / max |u|``."""
         return convective_step(state, 1.0, self.mesh, _COURANT)
+
+    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Conserved]:
+        """u, to rounding: the flux through the periodic ends is the same."""
+        return {"u": Conserved(self.channel(states, 0))}
+
+    def bounds(self, sample: Sample) -> dict[str, tuple[float, float]]:
+        """The range of the initial field: no extremum grows (maximum principle).
+
+        One per cent of it is left to the scheme; oscillations beyond that are shocks that the grid does not resolve.
+        """
+        low, high = self._range(self.initial(sample), oversampling=8)
+        return {"u": (low - 0.01 * (high - low), high + 0.01 * (high - low))}
 
     def exact(self, sample: Sample, times: Sequence[float]) -> Array:
         """The exact solution at positive times, shape ``(times, 1, *grid)``, of the initial field's polynomial.

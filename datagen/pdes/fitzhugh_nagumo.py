@@ -8,12 +8,13 @@ import numpy as np
 
 from datagen.evolve.fourier import Fourier
 from datagen.evolve.spectral import Array, SpectralFamily, periodic_field
-from datagen.family import Field, Sample
+from datagen.family import Field, Sample, register
 from datagen.grids import Grid
 
 _STEP = 0.1
 
 
+@register("fitzhugh_nagumo")
 @dataclass(frozen=True)
 class FitzHughNagumo(SpectralFamily):
     """The FitzHugh-Nagumo equations on a periodic box,
@@ -44,6 +45,8 @@ class FitzHughNagumo(SpectralFamily):
         d: 1, 2 or 3.
     alpha, tau, standard_deviation : float
         Of both initial fields; alpha is more than d/2.
+    final_time, frames : float, int
+        Of a dataset: states at ``frames`` evenly spaced times from 0 on.
 
     Notes
     -----
@@ -69,8 +72,9 @@ class FitzHughNagumo(SpectralFamily):
     alpha: float = 3.0
     tau: float = 15.0
     standard_deviation: float = 1.0
+    final_time: float = 5.0
+    frames: int = 21
 
-    name: ClassVar[str] = "fitzhugh_nagumo"
     title: ClassVar[str] = "FitzHugh-Nagumo, an activator and an inhibitor, periodic"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("initial_u", "input", "dimensionless", "u at time 0"),

@@ -7,14 +7,16 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import ellipj, ellipk
 
+from datagen.evolve.family import Conserved
 from datagen.evolve.fourier import Fourier
 from datagen.evolve.spectral import Array, SpectralFamily, convective_step, periodic_field
-from datagen.family import Field, Sample
+from datagen.family import Field, Sample, register
 from datagen.grids import Grid
 
 _COURANT = 0.05
 
 
+@register("kdv")
 @dataclass(frozen=True)
 class KdV(SpectralFamily):
     """The Korteweg-de Vries equation on a periodic interval,
@@ -42,6 +44,8 @@ class KdV(SpectralFamily):
         Of the interval.
     alpha, tau, standard_deviation : float
         Of the initial field.
+    final_time, frames : float, int
+        Of a dataset: states at ``frames`` evenly spaced times from 0 on.
 
     Notes
     -----
@@ -66,8 +70,10 @@ class KdV(SpectralFamily):
     alpha: float = 6.0
     tau: float = 1.0
     standard_deviation: float = 0.5
+    final_time: float = 5.0
+    frames: int = 21
 
-    name: ClassVar[str] = "kdv"
+    accuracy: ClassVar[float] = 1e-4
     title: ClassVar[str] = "Korteweg-de Vries, u_t + c u u_x + d u_xxx = 0, periodic"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("initial_u", "input", "dimensionless", "u at time 0"),
@@ -100,6 +106,11 @@ class KdV(SpectralFamily):
     def longest_step(self, state: Array) -> float:
         """``0.05 h / max |c u|``."""
         return convective_step(state, self.convection, self.mesh, _COURANT)
+
+    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Conserved]:
+        """u, to rounding, and u^2, to the error of the step."""
+        u = self.channel(states, 0)
+        return {"u": Conserved(u), "u_squared": Conserved(u**2, tolerance=1e-3)}
 
     def cnoidal_wave(
         self, times: Sequence[float], *, modulus: float, waves: int = 1, trough: float = 0.0, shift: float = 0.0

@@ -6,14 +6,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from datagen.evolve.family import Conserved
 from datagen.evolve.fourier import Fourier
 from datagen.evolve.spectral import Array, SpectralFamily, convective_step, periodic_field
-from datagen.family import Field, Sample
+from datagen.family import Field, Sample, register
 from datagen.grids import Grid
 
 _COURANT = 0.125
 
 
+@register("kuramoto_sivashinsky")
 @dataclass(frozen=True)
 class KuramotoSivashinsky(SpectralFamily):
     """The Kuramoto-Sivashinsky equation on a periodic interval,
@@ -39,6 +41,8 @@ class KuramotoSivashinsky(SpectralFamily):
         Of the interval.
     alpha, tau, standard_deviation : float
         Of the initial field.
+    final_time, frames : float, int
+        Of a dataset: states at ``frames`` evenly spaced times from 0 on.
 
     Notes
     -----
@@ -62,8 +66,9 @@ class KuramotoSivashinsky(SpectralFamily):
     alpha: float = 3.0
     tau: float = 0.5
     standard_deviation: float = 1.0
+    final_time: float = 20.0
+    frames: int = 21
 
-    name: ClassVar[str] = "kuramoto_sivashinsky"
     title: ClassVar[str] = "Kuramoto-Sivashinsky, u_t + u u_x + u_xx + u_xxxx = 0, periodic"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("initial_u", "input", "dimensionless", "u at time 0"),
@@ -90,6 +95,10 @@ class KuramotoSivashinsky(SpectralFamily):
         """``-(u^2 / 2)_x``."""
         slope = -fourier.derivative(0) / 2
         return lambda v: slope * fourier.coefficients(fourier.values(v) ** 2)
+
+    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Conserved]:
+        """u, to rounding."""
+        return {"u": Conserved(self.channel(states, 0))}
 
     def longest_step(self, state: Array) -> float:
         """``min(0.125 h / max |u|, 1/32)``."""

@@ -7,15 +7,17 @@ from typing import ClassVar
 
 import numpy as np
 
+from datagen.evolve.family import Conserved
 from datagen.evolve.fourier import Fourier
 from datagen.evolve.spectral import Array, SpectralFamily, convective_step, periodic_field
-from datagen.family import Field, Sample
+from datagen.family import Field, Sample, register
 from datagen.grids import Grid
 
 FORCINGS = ("fno", "kolmogorov", "none")
 _COURANT = 0.25
 
 
+@register("navier_stokes")
 @dataclass(frozen=True)
 class NavierStokes(SpectralFamily):
     """The incompressible Navier-Stokes equations on a periodic square, in vorticity form,
@@ -59,6 +61,8 @@ class NavierStokes(SpectralFamily):
         Of both axes.
     alpha, tau, standard_deviation : float
         Of the initial vorticity; alpha is more than 1.
+    final_time, frames : float, int
+        Of a dataset: states at ``frames`` evenly spaced times from 0 on.
 
     Notes
     -----
@@ -93,8 +97,10 @@ class NavierStokes(SpectralFamily):
     alpha: float = 2.5
     tau: float = 7.0
     standard_deviation: float = 0.185
+    final_time: float = 50.0
+    frames: int = 51
 
-    name: ClassVar[str] = "navier_stokes"
+    accuracy: ClassVar[float] = 1e-4
     title: ClassVar[str] = "Navier-Stokes, w_t + u . grad w = nu lap w - drag w + f, periodic, two dimensions"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("initial_vorticity", "input", "dimensionless", "vorticity at time 0"),
@@ -163,6 +169,15 @@ class NavierStokes(SpectralFamily):
         fourier = self.fourier
         symbol = self._velocity_symbol(fourier)
         return fourier.values(symbol * fourier.coefficients(vorticity), self.mesh.shape)
+
+    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Conserved]:
+        """The vorticity, to rounding, where there is no drag; without viscosity and forcing its square too."""
+        if self.drag > 0:
+            return {}
+        w = self.channel(states, 0)
+        if self.nu > 0 or self.forcing != "none":
+            return {"vorticity": Conserved(w)}
+        return {"vorticity": Conserved(w), "enstrophy": Conserved(w**2, tolerance=1e-3)}
 
     def longest_step(self, state: Array) -> float:
         """``0.25 h / max |u|``, the larger component of the velocity."""

@@ -3,7 +3,7 @@
 Source: H. A. van der Vorst, Bi-CGSTAB: a fast and smoothly converging variant of Bi-CG for the solution of nonsymmetric
 linear systems, SIAM J. Sci. Stat. Comput. 13 (1992), right-preconditioned.
 
-Storage: 12 n-vectors (x, d, r, shadow residual, p, M p, A p, M s, A s, best d, two temporaries). Work per iteration: 2
+Storage: 11 n-vectors (d, r, shadow residual, p, M p, A p, M s, A s, best d, two temporaries). Work per iteration: 2
 products with A, 2 with M, 6 inner products and 6 vector updates.
 """
 

@@ -4,7 +4,7 @@ Source: M. R. Hestenes and E. Stiefel, Methods of conjugate gradients for solvin
 Standards 49 (1952), in the preconditioned form of Y. Saad, Iterative Methods for Sparse Linear Systems, 2nd ed. (2003),
 algorithm 9.1.
 
-Storage: 6 n-vectors (x, d, r, p, A p, best d), two more with a preconditioner. Work per iteration: one product with A,
+Storage: 5 n-vectors (d, r, p, A p, best d), two more with a preconditioner. Work per iteration: one product with A,
 one with M, 2 inner products (3 with M) and 3 vector updates.
 """
 
@@ -108,7 +108,7 @@ def _iterate(problem: Correction) -> Outcome:
     eps = float(np.finfo(real).eps)
     d = np.zeros_like(r)
     best = Best(norm)
-    start, rr = norm, float(np.vdot(r, r).real)
+    start, rr = norm, float(np.vdot(r, r).real) if precondition is None else norm * norm
 
     p = np.zeros_like(r)
     rz_old, p_size, largest_curvature = 1.0, 0.0, 0.0

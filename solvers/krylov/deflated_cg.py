@@ -11,7 +11,7 @@ so that CG sees the spectrum of A without what W spans: with k eigenvectors the 
 Source: Y. Saad, M. Yeung, J. Erhel and F. Guyomarc'h, A deflated version of the conjugate gradient algorithm, SIAM J.
 Sci. Comput. 21 (2000): def-CG with and without a preconditioner, and harmonic Ritz vectors for several systems.
 
-Storage: 6 n-vectors, 2 more with a preconditioner; with a subspace of dimension k, 4 k + 1 more; where it is to be
+Storage: 5 n-vectors, 2 more with a preconditioner; with a subspace of dimension k, 4 k + 1 more; where it is to be
 improved, 2 k + 2 `directions` more. Work per iteration: that of CG, and 2 k inner products and updates. Set-up for
 another A: k products and a QR factorisation.
 """

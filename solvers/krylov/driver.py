@@ -11,6 +11,9 @@ CONVERGED, if it fell by half the next round goes on from the truth, and otherwi
 
 The residual is divided by a power of two near its norm before the kernel sees it, which changes no bit of the
 arithmetic but keeps squares from overflow and underflow, for b of 1e-200 as for b of 1e200.
+
+Storage: the headers of the methods count the n-vectors from x = 0. From a first guess, and in further rounds, up to two
+more are there: x and its product.
 """
 
 from collections.abc import Callable
@@ -263,12 +266,12 @@ def _solve_column(
     Q: np.ndarray | None,
 ) -> _Column:
     """Rounds of refinement on one right-hand side, ``x`` the first guess (our own array) or None."""
-    for name, v in (("b", b), ("x0", x)):
+    size = norm(b)
+    for name, v in (("b", None if isfinite(size) else b), ("x0", x)):  # a finite norm says it without a look
         if v is not None and not np.isfinite(v).all():
             return _Column(np.zeros_like(b), Status.NONFINITE_INPUT, _nonfinite(name, v), inf, [inf])
     if not system.finite:
         return _Column(np.zeros_like(b), Status.NONFINITE_INPUT, "A holds NaN or infinity", inf, [inf])
-    size = norm(b)
     if size == 0.0:
         return _Column(np.zeros_like(b), Status.CONVERGED, "", 0.0, [0.0])
     if not isfinite(size):
@@ -302,21 +305,22 @@ def _solve_column(
     if preconditioner is not None and lags(preconditioner.original):
         lagged = preconditioner.original
 
-    def residual(x: np.ndarray) -> tuple[np.ndarray, float, float]:
+    def residual(x: np.ndarray | None) -> tuple[np.ndarray, float, float]:
         """What is left for the kernel, its norm, and the norm of the true residual."""
-        r = system.residual(b, x)
-        rest = r if project is None else project(r)
-        full = norm(r)
-        return rest, (full if project is None else norm(rest)), full
+        r, full = b, size
+        if x is not None:
+            r = system.residual(b, x)
+            full = norm(r)
+        if project is None:
+            return r, full, full
+        rest = project(r)
+        return rest, norm(rest), full
 
-    if x is None or not x.any():
-        x = np.zeros_like(b)
-        r = b.copy() if project is None else project(b)
-        left, true = norm(r), size
-    else:
-        r, left, true = residual(x)
-        if not isfinite(true):
-            return _Column(x, Status.NONFINITE_OUTPUT, "A times x0 is not finite", inf, [inf])
+    if x is not None and not x.any():
+        x = None  # as zero is called from here on: no memory is filled for it and nothing added
+    r, left, true = residual(x)
+    if x is not None and not isfinite(true):
+        return _Column(x, Status.NONFINITE_OUTPUT, "A times x0 is not finite", inf, [inf])
     history = [true]
     budget = [maxiter]
 
@@ -332,7 +336,7 @@ def _solve_column(
         if status is None and budget[0] <= 0:
             status, reason = Status.MAX_ITERATIONS, f"maxiter = {maxiter} reached"
         if status is not None:
-            return _Column(x, status, reason, true, history)
+            return _Column(np.zeros_like(b) if x is None else x, status, reason, true, history)
 
         scale = 2.0 ** floor(log2(left))
         base, known = x, len(history)
@@ -343,16 +347,16 @@ def _solve_column(
                 return Status.TIME_LIMIT
             return Status.USER_STOP if lagged is not None and lagged.worn_out else None
 
-        def report(d: np.ndarray, scale: float = scale, base: np.ndarray = base) -> Status | None:
+        def report(d: np.ndarray, scale: float = scale, base: np.ndarray | None = base) -> Status | None:
             if controls.callback is None:
                 return None
-            answer = controls.callback(base + scale * d)
+            answer = controls.callback(scale * d if base is None else base + scale * d)
             return Status.USER_STOP if isinstance(answer, bool | np.bool_) and answer else None
 
         d, status, reason = kernel(
             Correction(
                 system=system,
-                r=np.divide(r, scale, out=r),
+                r=np.divide(r, scale, out=None if r is b else r),
                 norm=left / scale,
                 target=max(target / scale, np.finfo(b.dtype).eps * left / scale),
                 precondition=precondition,
@@ -363,12 +367,14 @@ def _solve_column(
                 watched=controls.callback is not None,
             )
         )
-        candidate = base + scale * d
+        candidate = np.multiply(d, scale, out=d)
+        if base is not None:
+            candidate += base
         if project is not None:
             candidate = project(candidate)
         r, next_left, next_true = residual(candidate)
         # Where A has a column of zeros, x may be infinite and the residual is not.
-        finite = isfinite(next_left) and bool(np.isfinite(candidate).all())
+        finite = isfinite(next_left) and (isfinite(norm(candidate)) or bool(np.isfinite(candidate).all()))
         improved = finite and next_left < left
         fell_by_half = finite and next_left <= 0.5 * left
         if improved:
@@ -377,19 +383,22 @@ def _solve_column(
             history[-1] = true
         ending = verdict()
         if ending is not None:
-            return _Column(x, ending, inconsistent, true, history)
+            return _Column(np.zeros_like(b) if x is None else x, ending, inconsistent, true, history)
         if (
             lagged is not None
             and not lagged.fresh
             and (lagged.worn_out or status in _A_FRESH_M_MAY_HELP or not fell_by_half)
             and lagged.refresh(system)
         ):
+            if not improved:
+                r, left, true = residual(x)
             continue
         if status is None and not fell_by_half:
             status = Status.STAGNATED
             sentence = f"the true residual stopped at {true:.3e}, the tolerance is {tolerance:.3e}"
             reason = f"{sentence}; {reason}" if reason else sentence
         if status is not None:
+            x = np.zeros_like(b) if x is None else x
             return _Column(x, status, "; ".join(filter(None, [reason, inconsistent])), true, history)
 
 

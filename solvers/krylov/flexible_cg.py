@@ -3,7 +3,7 @@
 Source: Y. Notay, Flexible conjugate gradients, SIAM J. Sci. Comput. 22 (2000), algorithm FCG(m) with the truncation of
 section 5: iteration i keeps max(1, i mod (m + 1)) directions.
 
-Storage: 2 m + 6 n-vectors (m directions and their products, x, d, r, p, A p, best d), one more with a preconditioner.
+Storage: 2 m + 5 n-vectors (m directions and their products, d, r, p, A p, best d), one more with a preconditioner.
 Work per iteration: one product with A, one with M, up to m + 3 inner products and m + 2 vector updates.
 """
 

@@ -11,7 +11,7 @@ Source: M. L. Parks, E. de Sturler, G. Mackey, D. D. Johnson and S. Maiti, Recyc
 linear systems, SIAM J. Sci. Comput. 28 (2006); with a preconditioner in the flexible form of
 L. M. Carvalho, S. Gratton, R. Lago and X. Vasseur, SIAM J. Matrix Anal. Appl. 32 (2011).
 
-Storage: restart + 4 k + 6 n-vectors, restart more with a preconditioner; 2 k remain in the recycle space. Work per
+Storage: restart + 4 k + 5 n-vectors, restart more with a preconditioner; 2 k remain in the recycle space. Work per
 cycle: restart - k products with A and M (restart in the first without a space), one more with A to check, about
 2 (restart^2 - k^2) inner products and as many updates, 3 restart k of each for the change of bases, and an eigenproblem
 of size restart. Set-up for another A: k products and a QR factorisation.

@@ -4,7 +4,7 @@ Source: Y. Saad and M. H. Schultz, GMRES: a generalized minimal residual algorit
 systems, SIAM J. Sci. Stat. Comput. 7 (1986); right preconditioning after Y. Saad, Iterative Methods for Sparse Linear
 Systems, 2nd ed. (2003), algorithm 9.5.
 
-Storage: restart + 9 n-vectors. Work per iteration: one product with A, one with M, and on average `restart` inner
+Storage: restart + 8 n-vectors. Work per iteration: one product with A, one with M, and on average `restart` inner
 products and updates; one product with A more for each cycle.
 """
 

@@ -3,7 +3,7 @@
 Source: R. B. Morgan, GMRES with deflated restarting, SIAM J. Sci. Comput. 24 (2002), algorithm of section 2.4,
 right-preconditioned.
 
-Storage: restart + k + 7 n-vectors. Work per cycle: restart products with A and M in the first, restart - k in each
+Storage: restart + k + 6 n-vectors. Work per cycle: restart products with A and M in the first, restart - k in each
 later one, one product with A more to check; restart^2 inner products and updates, restart k more for the change of
 basis, and an eigenproblem of size restart.
 """

@@ -5,7 +5,7 @@ Source: C. C. Paige and M. A. Saunders, Solution of sparse indefinite systems of
 Solvers, 2nd ed. (2014), algorithm 4.1; the least-squares test after C. C. Paige, S.-C. T. Choi, M. A. Saunders,
 MINRES-QLP, SIAM J. Sci. Comput. 33 (2011), section 5.
 
-Storage: 9 n-vectors (x, d, best d, 3 Lanczos vectors, 2 directions, A z), four more with a preconditioner (2 images
+Storage: 8 n-vectors (d, best d, 3 Lanczos vectors, 2 directions, A z), four more with a preconditioner (2 images
 under M, the residual, a temporary). Work per iteration: one product with A, one with M, 2 inner products (3 with M),
 5 vector updates (7 with M).
 """

@@ -5,7 +5,7 @@ for Sparse Linear Systems, 2nd ed. (2003), algorithm 12.1. The bounds come from 
 gradients, the upper one made safe by its residual: Y. Zhou and R.-C. Li, Linear Algebra Appl. 435 (2011). The lower
 one follows the convergence: L. A. Hageman and D. M. Young, Applied Iterative Methods (1981), chapter 5.
 
-Storage: 6 n-vectors (x, d, r, p, A p, best d), two more with a preconditioner. Work per iteration: one product with A,
+Storage: 5 n-vectors (d, r, p, A p, best d), two more with a preconditioner. Work per iteration: one product with A,
 one with M, one norm and 3 vector updates; 20 products and preconditioner applications before, if no bounds are given.
 """
 

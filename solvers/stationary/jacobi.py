@@ -3,7 +3,7 @@
 Source: C. G. J. Jacobi, Astronomische Nachrichten 22 (1845); Y. Saad, Iterative Methods for Sparse Linear Systems, 2nd
 ed. (2003), section 4.1.
 
-Storage: 8 n-vectors (those of `richardson`, the diagonal and its inverse). Work per iteration: one product with A and n
+Storage: 7 n-vectors (those of `richardson`, the diagonal and its inverse). Work per iteration: one product with A and n
 multiplications.
 """
 

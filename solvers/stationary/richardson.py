@@ -4,7 +4,7 @@ r"""Richardson's iteration with a preconditioner, which is what `jacobi` and `ss
 
 Source: Y. Saad, Iterative Methods for Sparse Linear Systems, 2nd ed. (2003), section 4.2.
 
-Storage: 6 n-vectors (x, d, r, M r, A M r, best d). Work per iteration: one product with A and one with M.
+Storage: 5 n-vectors (d, r, M r, A M r, best d). Work per iteration: one product with A and one with M.
 """
 
 from math import isfinite

@@ -3,7 +3,7 @@
 Source: D. M. Young, Iterative methods for solving partial differential equations of elliptic type, Trans. Amer. Math.
 Soc. 76 (1954); L. F. Richardson's and R. V. Southwell's relaxation, made systematic.
 
-Storage: 6 n-vectors (x, d, right-hand side, the lower products that make the residual free, two at the end). For a CSR
+Storage: 4 n-vectors (d, right-hand side, the lower products that make the residual free, one at the end). For a CSR
 matrix besides A once more and 2.5 n-vectors; for a stencil its diagonal and its links once more, nothing where they are
 constant. Work per iteration: one product with A, and 2 n operations.
 """

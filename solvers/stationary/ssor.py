@@ -2,7 +2,7 @@
 
 Source: D. M. Young, Iterative Solution of Large Linear Systems (1971), chapter 15.
 
-Storage: 6 n-vectors (those of `richardson`) and A once more, scaled; twice more while its symmetry is looked at. Work
+Storage: 5 n-vectors (those of `richardson`) and A once more, scaled; twice more while its symmetry is looked at. Work
 per iteration: one product with A, and both sweeps, which together are one pass over A.
 """
 

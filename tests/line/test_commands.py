@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
 from datagen.commands.solve import read_matrix, read_vector
+from datagen.family import load_families
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
@@ -89,6 +90,9 @@ def test_help_and_cfg_job(command):
     shown = southwell(command, "--help")
     assert shown.returncode == 0
     assert "Config" in shown.stdout
+    if command == "generate":
+        for family in load_families():
+            assert f"{family}" in shown.stdout
     if command == "train":  # the same for all, and a process each
         job = southwell(command, "--cfg", "job")
         assert job.returncode == 0
@@ -133,7 +137,8 @@ def test_misspelt_keys_end_with_the_near_names(tmp_path, refused, command, words
         ("generate", ["out=d", "executor.workers=0"], "executor.workers"),
         ("generate", ["out=d", "executor.workers=-1"], "executor.workers"),
         ("generate", ["out=d", "executor.name=slurm"], "processes"),
-        ("generate", ["out=d", "pde.name=navier_stokes"], "unknown PDE family"),
+        ("generate", ["out=d", "pde.name=naver_stoks"], "unknown PDE family"),
+        ("generate", ["out=d", "pde=burgers", "pde.frames=1"], "frames must be at least 2"),
         ("generate", ["out=d", "solver.method=sors"], "method"),
         ("generate", ["out=d", "solver.rtol=2"], "rtol"),
         ("generate", ["out=d", "solver=cg", "solver.M=ilut"], "ilut"),

@@ -24,6 +24,7 @@ class MemoryStore:
     path: str = "memory"
     seed: int = 0
     forbidden: tuple[str, ...] = ()
+    evolves: bool = False
 
     def __post_init__(self):
         self.spec = {"pde": {"name": "screened_poisson", "grid": list(self.shape)}, "seed": self.seed}
@@ -55,7 +56,7 @@ class MemoryStore:
                 "mask": np.ones((count, *self.shape), np.float32),
             }
 
-    def read(self, split, name, start=0, stop=None):
+    def read(self, split, name, start=0, stop=None, frame=None):
         assert split not in self.forbidden, f"the {split} split must not be read here"
         return self.arrays[split][name][start:stop]
 

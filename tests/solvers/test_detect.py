@@ -133,3 +133,56 @@ def test_what_is_no_grid():
 def test_an_edge_of_sides_of_two_kinds_keeps_their_names():
     A = gallery.diffusion(np.ones((12, 15)), boundary=[("neumann", "dirichlet"), ("dirichlet", "neumann")])
     assert detect(A.tocsr()).boundary == A.boundary
+
+
+def symmetric_stencil(shape, seed=0):
+    """All 3^d neighbours, each pair of opposite coefficients equal bit by bit."""
+    A = full_stencil(shape, seed).tocsr()
+    return sp.csr_array(A + A.T)
+
+
+@pytest.mark.parametrize("shape", [(40,), (19, 26), (3, 50), (50, 3), (8, 9, 11), (3, 4, 5)])
+def test_half_of_a_symmetric_stencil_says_everything(shape):
+    A = symmetric_stencil(shape)
+    found = detect(A)
+    assert "half" in vars(found)
+    assert "coefficients" not in vars(found)
+    x = np.random.default_rng(1).standard_normal(A.shape[0])
+    np.testing.assert_allclose(found @ x, A @ x, rtol=0, atol=1e-13)  # some roundings of numbers near 5
+    assert "coefficients" not in vars(found)  # not needed for a product
+    again = StencilOperator(found.offsets, found.coefficients, shape, 1.0, found.boundary, "node")  # checks all
+    assert (again.tocsr() != A).nnz == 0
+    assert (found.tocsr() != A).nnz == 0
+
+
+@pytest.mark.parametrize("shape", [(60,), (12, 15), (5, 6, 7)])
+def test_a_last_bit_is_asymmetry_and_kept(shape):
+    A = symmetric_stencil(shape)
+    entries = A.tocoo()
+    off_diagonal = np.flatnonzero(entries.row != entries.col)
+    for k in np.random.default_rng(2).choice(off_diagonal, 20):
+        B = A.copy()
+        B.data[k] = np.nextafter(B.data[k], np.inf)
+        found = detect(B)
+        assert found.half is None
+        assert (found.tocsr() != B).nnz == 0
+
+
+@pytest.mark.parametrize("make", [symmetric_stencil, lambda shape: full_stencil(shape).tocsr()])
+def test_row_sums_are_gathered_on_the_way(make):
+    A = make((13, 3000))  # lines longer than a block
+    sums = A.sum(axis=1)
+    facts = detect(A).row_sums
+    assert facts.finite
+    np.testing.assert_allclose([facts.largest, facts.total], [np.max(np.abs(sums)), sums.sum()], rtol=1e-12)
+    A.data[777] = np.nan
+    assert not detect(A).row_sums.finite
+
+
+def test_row_sums_of_complex_and_single_precision():
+    A = gallery.diffusion(np.exp(np.random.default_rng(5).standard_normal((30, 20)))).tocsr()
+    for B in ((A * (2 + 1j)).tocsr(), A.astype(np.float32)):
+        sums = B.sum(axis=1)
+        facts = detect(B).row_sums
+        expected = [np.max(np.abs(sums)), sums.sum().real]
+        np.testing.assert_allclose([facts.largest, facts.total], expected, rtol=1e-5)  # single precision's rounding

@@ -35,13 +35,14 @@ from solvers.precondition.multigrid.layout import Offset, forward, neighbours
 from solvers.precondition.multigrid.schedule import Plan
 from solvers.rows import LANES, add_products
 
-# Row sums below this, relative to the diagonal, are rounding of a sum that is zero.
-_NO_ROW_SUM = 1e-13
+# Row sums below this many eps, relative to the diagonal, are rounding of a sum that is zero: 1e-13 in double precision.
+_NO_ROW_SUM = 450.0
 # Pivots below this, relative to the diagonal, mean a line that is singular: rounding leaves 1e-15 or so.
 _NO_PIVOT = 1e-10
 
 _compiled = njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-_inner = njit(nogil=True, fastmath={"contract"}, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# Called for single points: a call would count references to all of its arrays, which takes longer than its work.
+_inner = njit(nogil=True, fastmath={"contract"}, error_model="numpy", inline="always")
 _U = np.uint64
 
 # Rows of the workspace: ones, a sum, what to divide by, then lumped coefficients or partial products.
@@ -59,37 +60,37 @@ def _row_length(plan: Plan, number: int) -> int:
 
 
 @_inner
-def _lump_near_boundary(arena, at, row_sum, lumps, sums, lump_sides, sides, side_terms, factor, parts, length):  # type: ignore[no-untyped-def]
+def _lump_near_boundary(arena, at, row_sum, lumps, sums, lump_sides, sides, side_terms, parts, length):  # type: ignore[no-untyped-def]
     """Lump the coefficients of a point that has a row sum, if it lacks the links of just one lumped side.
 
     ``at``: position of the point's row plus its place in it; ``parts``: position of its first lumped coefficient, the
     next ones `length` further each. ``sides``: per axis and side the terms of all links to that side, and whether the
     axis is an odd one.
     """
-    missing, far = 0, -1
+    far = -1
     for s in range(sides.shape[0]):
-        factor[s] = 1.0
         total = 0.0
         for t in range(sides[s, 0], sides[s, 1]):
             total += abs(arena[at + side_terms[t]])  # links of both signs may cancel, and are there all the same
         if total == 0:
-            missing += 1
-            far = -1 if sides[s, 2] else s ^ 1
-    if missing != 1 or far < 0:
+            if sides[s, 2] or far >= 0:
+                return
+            far = s ^ 1
+    if far < 0:
         return
     total = 0.0
     for t in range(sides[far, 0], sides[far, 1]):
         total += arena[at + side_terms[t]]
     if not total < 0:
         return
-    factor[far] = 1 - row_sum / total
+    factor = 1 - row_sum / total
     for q in range(lumps.shape[0] - 1, -1, -1):
         lump = 0.0
         for t in range(lumps[q, 0], lumps[q, 1]):
             a = arena[at + sums[t, 0]]
             for column in range(lump_sides.shape[1]):
-                if lump_sides[t, column] >= 0:
-                    a *= factor[lump_sides[t, column]]
+                if lump_sides[t, column] == far:
+                    a *= factor
             lump += a
         if q > 0 or lump > 0:
             arena[parts + q * length] = lump
@@ -118,8 +119,8 @@ def interpolate(  # type: ignore[no-untyped-def]
 
     ``workspace``: position in the arena of rows of `length` numbers.
     """
-    factor = np.empty(sides.shape[0])
     total, divisor, parts = workspace + length, workspace + 2 * length, workspace + 3 * length
+    rounding = _NO_ROW_SUM * np.finfo(arena.dtype).eps
     for k in range(length):
         arena[workspace + k] = 1
     for kind in range(classes.shape[0]):
@@ -146,20 +147,20 @@ def interpolate(  # type: ignore[no-untyped-def]
                 for k in range(_U(count)):
                     arena[t + k] += arena[p + k]
             for k in range(_U(count)):
-                some |= abs(arena[t + k]) > _NO_ROW_SUM * arena[a + k]
+                some |= abs(arena[t + k]) > rounding * arena[a + k]
             if some:
                 for k in range(count):
                     row_sum = arena[total + k]
-                    if abs(row_sum) > _NO_ROW_SUM * arena[base + diagonal + k]:
+                    if abs(row_sum) > rounding * arena[base + diagonal + k]:
                         _lump_near_boundary(
-                            arena, base + k, row_sum, own_lumps, sums, lump_sides, own_sides, side_terms, factor,
+                            arena, base + k, row_sum, own_lumps, sums, lump_sides, own_sides, side_terms,
                             parts + k, length,
                         )  # fmt: skip
             # Positive links can cancel the sum; the diagonal alone is then the safe scale. Where there is none, at
             # points that do not exist, weights are zero.
             p = _U(parts)
             for k in range(_U(count)):
-                safe = arena[p + k] if arena[p + k] > _NO_ROW_SUM * arena[a + k] else arena[a + k]
+                safe = arena[p + k] if arena[p + k] > rounding * arena[a + k] else arena[a + k]
                 arena[s + k] = -safe if safe != 0 else np.inf
             for w in range(classes[kind, 4], classes[kind, 5]):
                 straight = parts + corners[w, 3] * length if corners[w, 3] >= 0 else -1

@@ -27,8 +27,9 @@ from solvers.precondition.multigrid.schedule import plan as make_plan
 from solvers.stencil import StencilOperator
 
 # Eigenvalues of the coarsest operator below this, relative to the largest, are taken for zero: far above rounding of
-# the Galerkin products (1e-15), far below the smallest of a few dozen coupled points (1e-3) unless they float.
-_SINGULAR = 1e-10
+# the Galerkin products (1e-15), far below the smallest of a few dozen coupled points (1e-3) unless they float. From
+# products in single precision they say that double is needed.
+_SINGULAR = {"d": 1e-10, "f": 1e-5}
 
 
 @dataclass
@@ -61,14 +62,14 @@ class Hierarchy:
         dtype: np.dtype,
         before: "Hierarchy | None" = None,
     ) -> "Hierarchy":
-        """From coefficients in double precision; those are taken over where `dtype` is double too.
+        """From coefficients; those are taken over where `dtype` is theirs.
 
         Otherwise the memory of the hierarchy `before` is used again if it has the same plan.
         """
-        if dtype != np.float64:
+        if dtype != arena.dtype:
             single = before.arena if before is not None and before.plan is plan else _kept(plan, "single")
             if single is None:
-                single = np.zeros(plan.arena_size, dtype=dtype)
+                single = np.zeros(plan.arena_size + workspace_size(plan), dtype=dtype)
             single[: plan.coefficient_size] = arena[: plan.coefficient_size]
             arena = single
         fill_voids(plan, arena)
@@ -209,25 +210,30 @@ def _kept(plan: Plan, use: str) -> np.ndarray | None:
     return np.asarray(kept[1])
 
 
-def empty_arena(plan: Plan, dtype: np.dtype) -> np.ndarray:
-    """Room for the coefficients in double precision; with the workspace of the cycle, if that has the same precision.
+def empty_arena(plan: Plan, dtype: np.dtype, scratch: bool) -> np.ndarray:
+    """Room for the coefficients and the set-up's workspace; for the workspace of the cycle too, if it is no scratch.
 
-    Otherwise it is scratch, kept for the next matrix on the same grid. What a set-up does not overwrite stays zero,
-    but for the ghosts of periodic axes, some of which are read before they are written.
+    An arena in single precision, and scratch, are kept for the next matrix on the same grid. What a set-up does not
+    overwrite stays zero, but for the ghosts of periodic axes, some of which are read before they are written, and the
+    voids that `fill_voids` fills.
     """
-    if dtype == np.float64:
-        return np.zeros(plan.arena_size + workspace_size(plan))
-    arena = _kept(plan, "double")
+    size = (plan.coefficient_size if scratch else plan.arena_size) + workspace_size(plan)
+    if dtype == np.float64 and not scratch:
+        return np.zeros(size)
+    arena = _kept(plan, "double" if scratch else "single")
     if arena is None:
-        arena = np.zeros(plan.coefficient_size + workspace_size(plan))
-    elif any(plan.periodic):
+        return np.zeros(size, dtype=dtype)
+    if any(plan.periodic):
         arena[:] = 0
+    elif not scratch:
+        for layout, places in zip(plan.layouts, plan.places, strict=True):
+            _field(arena, places["diagonal"], layout.split_size)[:] = 0
     return arena
 
 
 def done_with(plan: Plan, arena: np.ndarray, dtype: np.dtype) -> None:
     """The other end of `empty_arena`: scratch is kept."""
-    if dtype != np.float64:
+    if dtype != arena.dtype:
         _keep(plan, "double", arena)
 
 
@@ -450,12 +456,13 @@ def coarsest_inverse(plan: Plan, arena: np.ndarray) -> tuple[np.ndarray, float]:
     points = plan.layouts[-1].points
     matrix = np.bincount(entries, weights=arena[positions], minlength=points * points).reshape(points, points)
     inverse = np.empty_like(matrix)
-    smallest = invert(matrix, inverse, _SINGULAR)
+    singular = _SINGULAR[arena.dtype.char]
+    smallest = invert(matrix, inverse, singular)
     if smallest > 0:
         return inverse, smallest
     values, vectors = np.linalg.eigh(matrix)
     largest = float(np.max(np.abs(values)))
-    floating = np.abs(values) <= _SINGULAR * largest
+    floating = np.abs(values) <= singular * largest
     reciprocal = np.where(floating, 0.0, 1.0 / np.where(floating, 1.0, values))
-    smallest = 0.0 if floating.any() and values[0] > -_SINGULAR * largest else float(values[0]) / largest
+    smallest = 0.0 if floating.any() and values[0] > -singular * largest else float(values[0]) / largest
     return (vectors * reciprocal) @ vectors.T, smallest

@@ -31,8 +31,8 @@ class SymmetricStencil:
         Coefficient between a point and its neighbour at a forward offset.
     symmetric : bool
         Whether the operator is its own symmetric part, to rounding.
-    scale : float
-        A power of two by which the largest diagonal entry comes to lie in [0.5, 1).
+    smallest, largest : float
+        On the diagonal, inside the mask.
     """
 
     shape: tuple[int, ...]
@@ -40,7 +40,13 @@ class SymmetricStencil:
     diagonal: np.ndarray
     links: dict[Offset, np.ndarray]
     symmetric: bool
-    scale: float
+    smallest: float
+    largest: float
+
+    @property
+    def scale(self) -> float:
+        """A power of two by which the largest diagonal entry comes to lie in [0.5, 1)."""
+        return 2.0 ** -frexp(self.largest)[1]
 
     @classmethod
     def of(cls, A: StencilOperator, flat_axes: bool = False) -> "SymmetricStencil":
@@ -58,7 +64,7 @@ class SymmetricStencil:
             # The usual case: nothing to take apart.
             links = {offset: link.reshape(A.grid_shape) for offset, link in half.links.items()}
             diagonal = half.diagonal.reshape(A.grid_shape)
-            return cls(A.grid_shape, A.periodic, diagonal, links, True, _scale(diagonal, diagonal))
+            return cls(A.grid_shape, A.periodic, diagonal, links, True, _positive(diagonal), float(diagonal.max()))
         if A.dtype.kind == "c":
             raise TypeError("A: multigrid works on real operators, got complex coefficients; use ILU or 'direct'")
         far = [offset for offset in A.offsets if max(map(abs, offset)) > 1]
@@ -73,7 +79,7 @@ class SymmetricStencil:
         diagonal = coefficients.get(zero, np.zeros(shape))
         largest = float(diagonal.max())
         inside = diagonal if A.mask is None else np.where(A.mask.reshape(shape), diagonal, largest)
-        scale = _scale(diagonal, inside)
+        smallest = _positive(diagonal, inside)
         links, symmetric = {}, True
         # Two assemblies of one entry differ by a few roundings of its largest contribution.
         tolerance = 100 * float(np.finfo(A.dtype).eps) * largest
@@ -93,7 +99,7 @@ class SymmetricStencil:
                 ahead = ahead.copy()
                 _average(ahead.reshape(-1), behind.reshape(-1), shift)
             links[offset] = ahead
-        return cls(shape, periodic, diagonal, links, symmetric, scale)
+        return cls(shape, periodic, diagonal, links, symmetric, smallest, largest)
 
     def strong_axes(self) -> tuple[int, ...]:
         """The axes along which the coupling is so much stronger than along others that lines must be relaxed."""
@@ -111,18 +117,20 @@ class SymmetricStencil:
         return tuple(axis for axis in range(dimensions) if strong[axis] > SHARE and self.shape[axis] > 2)
 
 
-def _scale(diagonal: np.ndarray, inside: np.ndarray) -> float:
-    """The power of two that brings the largest diagonal entry into [0.5, 1).
+def _positive(diagonal: np.ndarray, inside: np.ndarray | None = None) -> float:
+    """The smallest diagonal entry, refused if it is not positive.
 
-    `inside` is the diagonal with something positive outside the mask; refused if that is not positive.
+    `inside` is the diagonal with something positive outside the mask.
     """
-    if not float(inside.min()) > 0:
+    inside = diagonal if inside is None else inside
+    smallest = float(inside.min())
+    if not smallest > 0:
         where = tuple(int(i) for i in np.unravel_index(int(np.argmin(inside)), inside.shape))
         raise ValueError(
             f"A: multigrid needs a positive diagonal, got {diagonal[where]:.3e} at grid point {where}; if A is "
             "negative definite, solve -A x = -b; if it is indefinite, use 'direct'"
         )
-    return 2.0 ** -frexp(float(diagonal.max()))[1]
+    return smallest
 
 
 def _on_axes(

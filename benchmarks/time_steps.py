@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import Answer, Entry, main
-from datagen.evolve.implicit import Implicit
+from datagen.evolve.implicit import StepSolver
 from datagen.evolve.implicit_family import ImplicitFamily
+from datagen.evolve.work import counted
 from datagen.pdes.heat import Heat
 from datagen.pdes.wave import Wave
 from solvers import SequenceSolver
@@ -24,19 +25,19 @@ def trajectory(name: str, family: ImplicitFamily, share: int) -> Entry:
     start, times = family.initial(sample), family.times[: 1 + (family.frames - 1) // share]
 
     def states(solver: Any) -> Answer:
-        integrator = Implicit(solver=solver)
-        x = family.evolve(start, times, sample, integrator)
-        return Answer(x.ravel(), integrator.work.iterations)
+        with counted() as work:
+            x = family.evolve(start, times, sample, solver)
+        return Answer(x.ravel(), work.iterations)
 
     reference = states({"rtol": 1e-11}).x
     scale = float(np.max(np.abs(reference)))
-    counter = Implicit()
-    family.evolve(start, times, sample, counter)
+    with counted() as work:
+        family.evolve(start, times, sample)
     return Entry(
         name=name,
         problem=f"{family.title}, {family.parameters()}, one sample, t to {times[-1]:g}, systems to rtol {RTOL:g}",
         peers={
-            "the default": lambda: states(None),
+            "the default": lambda: states(StepSolver(RTOL)),
             "cg": lambda: states({"method": "cg", "rtol": RTOL}),
             "solve": lambda: states({"rtol": RTOL}),
             "SequenceSolver, work": lambda: states(SequenceSolver(rtol=RTOL, cost="work")),
@@ -45,7 +46,7 @@ def trajectory(name: str, family: ImplicitFamily, share: int) -> Entry:
         error=lambda x: float(np.max(np.abs(x - reference))) / scale,
         tolerance=1e-6,
         agreement=1e-6,
-        facts={"unknowns": family.mesh.size, "steps": counter.work.steps, "solves": counter.work.solves, "rtol": RTOL},
+        facts={"unknowns": family.mesh.size, "steps": work.steps, "solves": work.solves, "rtol": RTOL},
     )
 
 

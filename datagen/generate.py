@@ -150,6 +150,8 @@ def _evolve(spec: Spec, sample: Sample) -> Outcome:
                 f"NotConserved: the mean of {name} changes by {drift:.3g}, relative, and may by {quantity.tolerance:g}"
             )
     costs = {"steps": work.steps, "evaluations": work.evaluations, "work": work.evaluations * states[0].size}
+    if work.solves:
+        costs |= {"solves": work.solves, "iterations": work.iterations}
     quality = family.quality(sample, solution)
     return {name: v.astype(spec.dtype) for name, v in solution.items()}, family.integrator, costs, quality
 

@@ -21,12 +21,13 @@ Differential Equations II, section IV.6): its i-th stage starts from ``r = u + h
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.evolve.work import count
 from datagen.family import LinearSystem
 from solvers.api import solve
 from solvers.krylov.cg import cg
@@ -39,10 +40,11 @@ EulerStep = Callable[[Array, float, float], LinearSystem]
 # Keywords for `solvers.solve`, a stream's solver, or (A, b, x0=guess) -> Result.
 LinearSolver = Mapping[str, Any] | SequenceSolver | Callable[..., Result]
 
-# The errors of a step's solve add up: after 10,000 steps they are still below 1e-6, the tolerance of labels.
-TOLERANCE = 1e-10
+# The errors of the solves add up: after 10,000 of them they are some 1e-8, below the rounding of single precision. It
+# costs a tenth more time than 1e-10 does.
+TOLERANCE = 1e-12
 _WELL_CONDITIONED = 60.0
-_ROUNDING = 16 * float(np.finfo(float).eps)
+_ROUNDING, _TINY = 16 * float(np.finfo(float).eps), float(np.finfo(float).tiny)
 
 
 @dataclass(frozen=True)
@@ -86,32 +88,9 @@ IMPLICIT_MIDPOINT = DIRK("implicit midpoint", ((0.5,),), (1.0,), 2)
 IMPLICIT_EULER = DIRK("implicit Euler", ((1.0,),), (1.0,), 1)
 
 
-@dataclass
-class Work:
-    """What was done so far, in numbers that do not depend on the machine's speed.
-
-    Attributes
-    ----------
-    steps, solves : int
-    iterations, products : int
-        Of all solves together: iterations of whatever methods were used, and products with their matrices.
-    """
-
-    steps: int = 0
-    solves: int = 0
-    iterations: int = 0
-    products: int = 0
-
-    def book(self, result: Result) -> None:
-        """Count one solve."""
-        self.solves += 1
-        self.iterations += result.iterations
-        self.products += result.matvecs
-
-
-@dataclass
+@dataclass(frozen=True)
 class Implicit:
-    """An implicit integrator: method, step, linear solver, and a count of what it did.
+    """An implicit integrator: method, step and linear solver.
 
     Parameters
     ----------
@@ -120,15 +99,10 @@ class Implicit:
     step : float, optional
         Longest step, in units of time. Default: the family's.
     solver : mapping, SequenceSolver or callable, optional
-        Of the systems: keywords for `solvers.solve` (``rtol`` is 1e-10 unless given); a `SequenceSolver`, which keeps
+        Of the systems: keywords for `solvers.solve` (``rtol`` is 1e-12 unless given); a `SequenceSolver`, which keeps
         what it has learned, and whose own ``rtol`` should be as small; or ``(A, b, x0=guess) -> Result``, such as
         `solvers.cg` with its arguments bound. Default: a fresh `StepSolver` for each trajectory, so that a trajectory
         does not depend on those before it.
-
-    Attributes
-    ----------
-    work : Work
-        Of all its trajectories.
 
     Notes
     -----
@@ -147,14 +121,11 @@ class Implicit:
     >>> state = integrator.integrate(step, np.ones((1, 1)), [1.0])[0]
     >>> float(state[0, 0]), float(np.exp(-1))
     (0.367877..., 0.367879...)
-    >>> integrator.work.steps, integrator.work.solves
-    (100, 200)
     """
 
     method: DIRK | None = None
     step: float | None = None
     solver: LinearSolver | None = None
-    work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
         if self.step is not None and not (math.isfinite(self.step) and self.step > 0):
@@ -188,7 +159,7 @@ class Implicit:
         if self.method is None or self.step is None:
             raise ValueError("Implicit: give a method and a step, or let a family's evolve supply them")
         solver = StepSolver() if self.solver is None else self.solver
-        trajectory = _Trajectory(self.method, euler_step, solver, self.work)
+        trajectory = _Trajectory(self.method, euler_step, solver)
         states, u, now, h = [], start, 0.0, 0.0
         for time in times:
             if time > now:
@@ -209,8 +180,8 @@ class Implicit:
 class _Trajectory:
     """One solution on its way, with the slopes of the last step."""
 
-    def __init__(self, method: DIRK, euler_step: EulerStep, solver: LinearSolver, work: Work) -> None:
-        self._method, self._euler_step, self._solver, self._work = method, euler_step, solver, work
+    def __init__(self, method: DIRK, euler_step: EulerStep, solver: LinearSolver) -> None:
+        self._method, self._euler_step, self._solver = method, euler_step, solver
         self._last: list[Array] = []
 
     def advance(self, u: Array, t: float, h: float) -> Array:
@@ -224,7 +195,7 @@ class _Trajectory:
             y = self._solved(self._euler_step(r, t + c * h - d, d), guess, t, h)
             slopes.append((y - r) / d)
         self._last = slopes
-        self._work.steps += 1
+        count(steps=1)
         if self._method.ends_with_last_stage:
             return y
         return u + sum(h * b * k for b, k in zip(self._method.b, slopes, strict=True))
@@ -234,7 +205,8 @@ class _Trajectory:
             result = run(self._solver, system, guess)
         except ConvergenceError as error:
             result = error.result
-        self._work.book(result)
+        passes = result.matvecs + result.preconditioner_applies
+        count(evaluations=passes, solves=1, iterations=result.iterations)
         if not result.converged:
             raise FloatingPointError(
                 f"the linear solve in the step of {h:.3g} from t = {t:g} ended as {result.status.name} "
@@ -253,7 +225,16 @@ class StepSolver:
     number (Gershgorin), is at most 60, some 20 iterations. Where it is more, the factors or the hierarchy of an earlier
     matrix serve for as long as they pay, `SequenceSolver("lagged")`; of separable matrices the inverse is known.
 
-    The tolerance is 1e-10, or what the rounding of x leaves, ``16 eps |A| |x|``, if that is more.
+    Parameters
+    ----------
+    rtol : float, optional
+        Relative to the right-hand side. What the rounding of x leaves, ``16 eps |A| |x|``, is enough if it is more.
+    **keywords
+        For `solvers.solve`, which then solves all systems.
+
+    Notes
+    -----
+    One serves one trajectory: what it has learned is carried on to the next.
 
     CPU seconds of trajectories, their first quarter at 256^2 (``python -m benchmarks.time_steps``, one core of an AMD
     EPYC; heat with its defaults but for what is named; stiff: a 10 times as large, and its logarithm twice as varied;
@@ -275,7 +256,8 @@ class StepSolver:
     'cg'
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rtol: float = TOLERANCE, **keywords: Any) -> None:
+        self._rtol, self._keywords = rtol, keywords
         self._sequence: SequenceSolver | None = None
         self._A: Any = None
         self._norm = self._bound = 0.0
@@ -287,14 +269,17 @@ class StepSolver:
             sums = A @ np.ones(b.size)
             self._norm = float(np.max(2 * A.diagonal() - sums))
             self._A, self._bound = A, self._norm / float(np.min(sums))
+        # Rounding of x alone leaves a residual of its last digit times |A|; what has decayed to nothing has no digits.
+        rounding = _TINY if x0 is None else _TINY + _ROUNDING * self._norm * float(np.linalg.norm(x0))
+        if self._keywords:
+            return solve(A, b, x0=x0, throw=False, **{"rtol": self._rtol, "atol": rounding, **self._keywords})
         if self._bound <= _WELL_CONDITIONED:
-            return cg(A, b, x0, rtol=TOLERANCE)
+            return cg(A, b, x0, rtol=self._rtol, atol=rounding)
         if self._sequence is None:
             separable = getattr(A, "kronecker_sum", None) is not None
             methods = ["fast-poisson", "lagged"] if separable else "lagged"
-            self._sequence = SequenceSolver(methods, rtol=TOLERANCE, cost="work")
-        # Rounding of x alone leaves a residual of its last digit times |A|.
-        self._sequence.atol = 0.0 if x0 is None else _ROUNDING * self._norm * float(np.linalg.norm(x0))
+            self._sequence = SequenceSolver(methods, rtol=self._rtol, cost="work")
+        self._sequence.atol = rounding
         return self._sequence.solve(A, b)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 from scipy.fft import dct, dst, fft, idct, idst, ifft
 
 from datagen.discretise import PERIODIC, Boundary, Dirichlet, Neumann, Side, diffusion
+from datagen.evolve.family import Conserved
 from datagen.evolve.implicit import DIRK, SDIRK2, Array, EulerStep
 from datagen.evolve.implicit_family import ImplicitFamily
-from datagen.family import Field, LinearSystem, Sample
+from datagen.family import Field, LinearSystem, Sample, register
 from datagen.fields import GaussianRandomField, wavenumbers
 from datagen.grids import Grid, as_shape
 from solvers.stencil import StencilOperator
@@ -28,6 +29,7 @@ _TRANSFORMS: dict[str, tuple[Any, Any]] = {
 }
 
 
+@register("heat")
 @dataclass(frozen=True)
 class Heat(ImplicitFamily):
     """The heat equation with a diffusivity that varies in space and, by a common factor, in time,
@@ -138,9 +140,9 @@ class Heat(ImplicitFamily):
     frames: int = 21
     step: float = 0.04
 
-    name: ClassVar[str] = "heat"
     title: ClassVar[str] = "Heat equation, u_t = div(kappa(t) a grad u) + f"
     method: ClassVar[DIRK] = SDIRK2
+    integrator: ClassVar[str] = "sdirk2"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("diffusivity", "input", "dimensionless", "coefficient a"),
         Field("source", "input", "dimensionless", "source f"),
@@ -331,12 +333,11 @@ class Heat(ImplicitFamily):
         low, high = self.extremes(sample)
         return {"temperature": (low - (high - low) / 2, high + (high - low) / 2)}
 
-    def conserved(self, state: Array, sample: Sample | None = None) -> dict[str, Array]:
-        """The mean temperature, ``heat``, where nothing flows in or out; of states ``(..., 1, *grid)``."""
+    def conserved(self, states: Array, sample: Sample | None = None) -> dict[str, Conserved]:
+        """The temperature itself, where no heat flows in or out or is made; of states ``(..., 1, *grid)``."""
         if "dirichlet" in self.conditions or self.source_deviation:
             return {}
-        axes = tuple(range(-self.dimension, 0))
-        return {"heat": np.asarray(state, dtype=float).mean(axis=axes)[..., 0]}
+        return {"heat": Conserved(self.channel(states, 0))}
 
     def quality(self, sample: Sample, solution: Mapping[str, Array]) -> dict[str, float]:
         """Range of the temperature; without a source also by how much it leaves the extremes of start and walls."""

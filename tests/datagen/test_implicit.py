@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from datagen.evolve.implicit import IMPLICIT_EULER, IMPLICIT_MIDPOINT, SDIRK2, Implicit, StepSolver
+from datagen.evolve.work import counted
 from datagen.family import LinearSystem
 from datagen.pdes.heat import Heat
 from datagen.pdes.wave import Wave
@@ -98,13 +99,15 @@ def test_times_are_hit_with_equal_steps_and_one_matrix():
 
     times = np.linspace(0, 1, 11)  # whose differences differ by rounding
     integrator = Implicit(IMPLICIT_EULER, 0.034, DIRECT)
-    states = integrator.integrate(step, np.ones((1, 1)), times)
+    with counted() as work:
+        states = integrator.integrate(step, np.ones((1, 1)), times)
     assert len(states) == 11
-    assert integrator.work.steps == integrator.work.solves == len(calls) == 30
+    assert work.steps == work.solves == len(calls) == 30
     assert len({d for _, d in calls}) == 1
     assert [t + d for t, d in calls[2::3]] == pytest.approx(times[1:], abs=1e-15)
-    assert integrator.integrate(step, np.ones((1, 1)), [0.0, 1e-12])[1] == 1
-    assert integrator.work.steps == 31  # short as it is
+    with counted() as work:
+        assert integrator.integrate(step, np.ones((1, 1)), [0.0, 1e-12])[1] == 1
+    assert work.steps == 1  # short as it is
     # Intervals of different lengths have their own steps, none longer than what was asked for.
     calls.clear()
     integrator.integrate(step, np.ones((1, 1)), [0.1, 0.11, 0.3])
@@ -124,12 +127,22 @@ def test_any_solver_gives_the_same_states_and_is_counted():
     }
     states = {}
     for name, solver in solvers.items():
-        integrator = Implicit(solver=solver)
-        states[name] = family.evolve(family.initial(sample), family.times, sample, integrator)
-        assert (integrator.work.steps, integrator.work.solves) == (20, 40), name
-        assert integrator.work.products >= 40, name
+        with counted() as work:
+            states[name] = family.evolve(family.initial(sample), family.times, sample, Implicit(solver=solver))
+        assert (work.steps, work.solves) == (20, 40), name
+        assert work.evaluations >= 40, name
         # 40 solves, each to 1e-10 of a right-hand side of size 1 on 144 cells
         np.testing.assert_allclose(states[name], states["default"], rtol=0, atol=40 * 1e-10 * 12, err_msg=name)
+    # From a spec: whatever it asks for, to a tolerance that leaves nothing of 40 solves; what it asks for is done.
+    for arguments in (
+        {"method": "auto", "rtol": 1e-3},
+        {"method": "direct", "rtol": 1e-8},
+        {"method": "cg", "M": "jacobi", "rtol": 1e-8, "maxiter": 300},
+    ):
+        found = family.evolve(family.initial(sample), family.times, sample, family.solver(arguments))
+        np.testing.assert_allclose(found, states["default"], rtol=0, atol=40 * 1e-12 * 12, err_msg=str(arguments))
+    with pytest.raises(FloatingPointError, match=r"MAX_ITERATIONS \(cg"):
+        family.evolve(family.initial(sample), [0.4], sample, family.solver({"method": "cg", "maxiter": 1}))
     # Handed to the family itself, without an Implicit around it, a solver does the same.
     direct = family.evolve(family.initial(sample), family.times, sample, solvers["keywords"])
     np.testing.assert_array_equal(direct, states["keywords"])

@@ -237,8 +237,8 @@ class StepSolver:
     One serves one trajectory: what it has learned is carried on to the next.
 
     CPU seconds of trajectories, their first quarter at 256^2 (``python -m benchmarks.time_steps``, one core of an AMD
-    EPYC; heat with its defaults but for what is named; stiff: a 10 times as large, and its logarithm twice as varied;
-    wave: courant 0.7, twice the default)::
+    EPYC; systems to 1e-10; heat with its defaults but for what is named; stiff: a 10 times as large, and its logarithm
+    twice as varied; wave: courant 0.7, twice the default)::
 
                                           this     cg   solve()   SequenceSolver("auto", cost="work")
         heat  64^2, 200 solves           0.070  0.065     0.207     0.181

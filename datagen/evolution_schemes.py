@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen import finite_volume_checks
+from datagen import finite_volume_checks, implicit_checks
 from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.spectral import SpectralFamily
 from datagen.family import Family, Sample
@@ -26,10 +26,12 @@ from datagen.pdes.burgers import Burgers
 from datagen.pdes.euler import Euler
 from datagen.pdes.fitzhugh_nagumo import FitzHughNagumo
 from datagen.pdes.gray_scott import GrayScott
+from datagen.pdes.heat import Heat
 from datagen.pdes.kdv import KdV
 from datagen.pdes.kuramoto_sivashinsky import KuramotoSivashinsky
 from datagen.pdes.navier_stokes import NavierStokes
 from datagen.pdes.shallow_water import ShallowWater
+from datagen.pdes.wave import Wave
 
 Array = NDArray[Any]
 RightHandSide = Callable[[NDArray[np.float64], Array], Array]
@@ -191,6 +193,8 @@ EVOLUTIONS: dict[type[Family], Callable[[Any, Sample], RightHandSide]] = {
 TRAJECTORIES: dict[type[Family], Callable[[Any, Sample, Sequence[float]], Array]] = {
     Euler: finite_volume_checks.evolve,
     ShallowWater: finite_volume_checks.evolve,
+    Heat: implicit_checks.heat_states,
+    Wave: implicit_checks.wave_states,
 }
 
 

@@ -176,6 +176,8 @@ def _evolve(spec: Spec, family: EvolvingFamily, sample: Sample, spent_on: SpentO
                 f"NotConserved: the mean of {name} changes by {drift:.3g}, relative, and may by {quantity.tolerance:g}"
             )
     costs = {"steps": work.steps, "evaluations": work.evaluations, "work": work.evaluations * states[0].size}
+    if work.solves:
+        costs |= {"solves": work.solves, "iterations": work.iterations}
     quality = family.quality(sample, solution)
     stored = {name: values.astype(spec.dtype) for name, values in solution.items()}
     spent_on("check")

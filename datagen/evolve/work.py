@@ -6,7 +6,7 @@ Whoever steps in time counts what he does; whoever wants to know listens. In bet
 ...     count(steps=1, evaluations=4)
 ...     count(steps=1, evaluations=4)
 >>> work
-Work(steps=2, evaluations=8)
+Work(steps=2, evaluations=8, solves=0, iterations=0)
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Work:
-    """Steps in time, and evaluations.
+    """Steps in time, and evaluations; of implicit steps also the linear solves, and the iterations in them.
 
     An evaluation is one pass over the unknowns: of the right-hand side, or, in implicit steps, of the operator or the
     preconditioner.
@@ -25,6 +25,8 @@ class Work:
 
     steps: int = 0
     evaluations: int = 0
+    solves: int = 0
+    iterations: int = 0
 
 
 _listening: ContextVar[Work | None] = ContextVar("work", default=None)
@@ -41,9 +43,11 @@ def counted() -> Iterator[Work]:
         _listening.reset(token)
 
 
-def count(steps: int = 0, evaluations: int = 0) -> None:
+def count(steps: int = 0, evaluations: int = 0, solves: int = 0, iterations: int = 0) -> None:
     """Add to the work of whoever listens, if anyone does."""
     work = _listening.get()
     if work is not None:
         work.steps += steps
         work.evaluations += evaluations
+        work.solves += solves
+        work.iterations += iterations

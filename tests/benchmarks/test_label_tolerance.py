@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from operators.trainer import TrainingResult
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 label_tolerance = importlib.import_module("benchmarks.label_tolerance")
 sys.path.pop(0)
@@ -39,6 +41,14 @@ def test_errors_of_labels(small):
     assert slow["systematic"] == pytest.approx(slow["relative_l2"], rel=0.1)
     # and at one residual its error is far larger than that of CG, which leaves short waves too
     assert slow["relative_l2"] > 5 * rows["CG", 1e-1]["relative_l2"]
+
+
+def test_an_interrupted_training_is_no_result(small, monkeypatch, tmp_path):
+    unfinished = TrainingResult(tmp_path, False, [])
+    monkeypatch.setattr(label_tolerance, "train", lambda config, store: unfinished)
+    with pytest.raises(SystemExit):
+        label_tolerance.train_missing([0], 1.0, tmp_path / "results")
+    assert not list(tmp_path.glob("results/*"))
 
 
 def test_an_operator_is_trained_once(monkeypatch, tmp_path):

@@ -33,3 +33,9 @@ def test_learned_omega(benchmarks, name):
 
 def test_sequences(benchmarks):
     assert benchmarks("sequences").summary() in (ROOT / "docs" / "sequences.md").read_text()
+
+
+def test_label_tolerance(benchmarks):
+    page = (ROOT / "docs" / "label-tolerance.md").read_text()
+    assert benchmarks("label_tolerance").label_table() in page
+    assert benchmarks("label_tolerance").operator_table() in page

@@ -1,8 +1,8 @@
 """Moving the entries of a sparse matrix to the coefficient fields of a stencil, each where it belongs.
 
-Away from the ends of a line of the last axis all rows look alike, as a rule: entries at the distances of the first of
-them, each column one more than in the row before. That is checked without a branch, and the entries are then moved a
-line at a time. The rows of each line are added up (see `row_sums`) while they are in the cache.
+Away from the ends of a line of the last axis all rows look alike, as a rule: as many entries as the first of them, at
+the same distances, each column one more than in the row before. That is checked without a branch, and the entries are
+then moved a line at a time. The rows of each line are added up (see `row_sums`) while they are in the cache.
 """
 
 import numpy as np
@@ -28,8 +28,11 @@ def _add_line(first, indptr, indices, data, shape, slots, used, wraps, lines):  
     count = indptr[begin + 1] - start if middle > 0 else 0
     alike = count > 0 and indptr[end] - start == count * middle
     if alike:
-        before, after = indices[start : start + count * (middle - 1)], indices[start + count : indptr[end]]
         different = False
+        starts, ends = indptr[begin:end], indptr[begin + 1 : end + 1]
+        for k in range(starts.size):
+            different |= ends[k] - starts[k] != count
+        before, after = indices[start : start + count * (middle - 1)], indices[start + count : indptr[end]]
         for k in range(before.size):
             different |= after[k] - before[k] != one
         alike = not different

@@ -186,3 +186,18 @@ def test_row_sums_of_complex_and_single_precision():
         facts = detect(B).row_sums
         expected = [np.max(np.abs(sums)), sums.sum().real]
         np.testing.assert_allclose([facts.largest, facts.total], expected, rtol=1e-5)  # single precision's rounding
+
+
+def moved_to_the_next_row(A, row):
+    """A with the last entry of a row, unchanged in its column, first in the next row."""
+    A = A.copy()
+    A.indptr[row + 1] -= 1
+    return A
+
+
+def test_rows_of_different_lengths_that_follow_each_other_like_equal_ones():
+    # The columns alone, read through, look like rows of as many entries each.
+    superdiagonal = sp.diags_array([np.arange(1.0, 60)], offsets=[1], shape=(60, 60)).tocsr()
+    for A in (moved_to_the_next_row(superdiagonal, 30), moved_to_the_next_row(gallery.poisson((30, 41)).tocsr(), 415)):
+        found = detect(A)
+        assert found is None or (found.tocsr() != A).nnz == 0

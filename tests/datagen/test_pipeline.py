@@ -231,7 +231,10 @@ def test_a_second_writer_of_the_same_shard_is_refused_and_jobs_run_side_by_side(
     assert shard_defect(spec, spec.shards[1], folder) == "missing"
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "sidecar", "empty sidecar"])
+SIDECARS = {"sidecar": "{", "empty sidecar": "{}", "list": "[]", "null": "null"}
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", *SIDECARS, "incomplete sidecar"])
 def test_a_corrupted_shard_is_named_and_made_again(copy, dataset, damage):
     path = copy / "train/shard-00001.hdf5"
     content = bytearray(path.read_bytes())
@@ -242,8 +245,12 @@ def test_a_corrupted_shard_is_named_and_made_again(copy, dataset, damage):
         path.write_bytes(content[:100])
     elif damage == "remove":
         path.unlink()
+    elif damage == "incomplete sidecar":
+        sidecar = json.loads(path.with_suffix(".json").read_text())
+        del sidecar["failed_attempts"]
+        path.with_suffix(".json").write_text(json.dumps(sidecar))
     else:
-        path.with_suffix(".json").write_text("{" if damage == "sidecar" else "{}")
+        path.with_suffix(".json").write_text(SIDECARS[damage])
     assert not validate(copy, resolve=0).sound
     with pytest.raises(ValueError, match="shard 1 "):
         merge(copy)
@@ -252,6 +259,28 @@ def test_a_corrupted_shard_is_named_and_made_again(copy, dataset, damage):
     assert len(named) == 1
     assert "shard 1 " in named[0]
     assert whole_bytes(copy) == whole_bytes(dataset)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{}", '{"shards": [1]}', '{"shards": null}'])
+@pytest.mark.parametrize("name", ["manifest.json", "spec.json"])
+def test_a_damaged_manifest_or_spec_is_refused_in_a_sentence(copy, name, content):
+    (copy / name).write_text(content)
+    with pytest.raises(ValueError, match=r"manifest|spec|format_version"):
+        open_store(copy)
+    if name == "spec.json":
+        with pytest.raises(ValueError, match=r"spec|format_version"):
+            merge(copy)
+    else:
+        merge(copy)  # writes it anew
+        assert validate(copy, resolve=0).sound
+
+
+def test_a_spec_whose_groups_are_none_is_refused_in_a_sentence(copy):
+    spec = json.loads((copy / "spec.json").read_text())
+    for group in ("pde", "samples", "solver"):
+        (copy / "spec.json").write_text(json.dumps({**spec, group: None}))
+        with pytest.raises(ValueError, match=group):
+            open_store(copy)
 
 
 def test_nobody_reads_flipped_bits(copy):

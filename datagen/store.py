@@ -119,7 +119,11 @@ class Spec:
             object.__setattr__(self, "inputs", _plain(dict(self.inputs)))
         object.__setattr__(self, "pde", _plain(family.parameters()))
         object.__setattr__(self, "samples", {split: self.samples[split] for split in SPLITS})
-        object.__setattr__(self, "solver", _plain(dict(self.solver)))
+        solver = {key: float(value) if key in ("rtol", "atol") else value for key, value in self.solver.items()}
+        object.__setattr__(self, "solver", _plain(solver))
+        for name, value in (*self.pde.items(), *self.solver.items()):
+            if not all(math.isfinite(v) for v in (value if isinstance(value, list) else [value]) if type(v) is float):
+                raise ValueError(f"{name} must be finite, got {value!r}")
 
     def _check_solver(self) -> None:
         rtol = self.solver.get("rtol")

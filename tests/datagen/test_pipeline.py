@@ -210,6 +210,40 @@ def test_another_spec_in_the_same_folder_is_refused(copy):
     assert whole_bytes(copy) == before
 
 
+def test_whole_numbers_and_floats_are_one_spec(tmp_path):
+    shared = dict(seed=1, samples={"train": 2, "validation": 0, "test": 0}, shard_size=1)
+    pde = {"name": "advection", "grid": 8, "frames": 2}
+    specs = [
+        Spec({**pde, "length": length, "velocity": velocity}, solver={"method": "auto", "rtol": 1e-6}, **shared)
+        for length, velocity in ((1, [2]), (1.0, [2.0]))
+    ]
+    assert specs[0].digest == specs[1].digest
+    folder = generate.generate(specs[0], tmp_path / "data", executor="serial")
+    named, found = [], []
+    generate.generate(
+        specs[1], folder, executor="serial", on_damage=named.append, on_found=lambda *shard: found.append(shard)
+    )
+    assert (len(found), named) == (2, [])
+    with pytest.raises(ValueError, match="length must be float, got 1000"):
+        Spec({**pde, "length": 10**400}, solver={"method": "auto", "rtol": 1e-6}, **shared)
+
+
+@pytest.mark.parametrize(
+    ("pde", "words"),
+    [
+        ({"name": "euler", "gamma": float("inf")}, "gamma must be more than 1 and finite"),
+        ({"name": "euler", "density": [1.0]}, "density must be tuple"),
+        ({"name": "euler", "pressure": [1.0, 2.0, 3.0]}, "pressure must be tuple"),
+        ({"name": "euler", "pressure": [2.0, 1.0]}, "pressure must be two numbers that increase"),
+        ({"name": "shallow_water", "radius": []}, "radius must be tuple"),
+        ({"name": "advection", "tau": float("inf")}, "tau must be finite"),
+    ],
+)
+def test_ranges_and_infinite_parameters_are_refused_by_name(pde, words):
+    with pytest.raises(ValueError, match=words):
+        Spec(**{**SPEC, "pde": pde})
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(ValueError, match="not a Southwell dataset"):

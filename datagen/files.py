@@ -112,12 +112,15 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file, naming it where it is damaged."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of Southwell's, naming it where it is damaged: every one of them is an object."""
     try:
-        return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); it is damaged, or not Southwell's") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} does not hold a JSON object; it is damaged, or not Southwell's")
+    return content
 
 
 def sha256(content: bytes | memoryview) -> str:

@@ -32,6 +32,8 @@ from solvers import Result
 
 ATTEMPTS = 10
 TOLERATED_SHARE, TOLERATED = 0.05, 4  # failed draws: of all draws of a dataset, and however many draws there are
+# What others read in sidecars, besides hash and status.
+_SIDECAR = {"failed_attempts": dict, "totals": dict, "bytes": int, "code_version": str, "seconds": dict}
 STAGES = ("draw", "discretise", "solve", "check")  # of a sample; "store" follows, once a shard
 
 
@@ -277,8 +279,13 @@ def shard_defect(spec: Spec, shard: Shard, folder: Path) -> str | None:
         sidecar = read_json(path)
     except ValueError as error:
         return str(error)
-    if not isinstance(sidecar, dict) or sidecar.get("status") != "complete":
+    if sidecar.get("status") != "complete":
         return f"{path} does not say that the shard is complete"
+    lacking = sorted(key for key, kind in _SIDECAR.items() if not isinstance(sidecar.get(key), kind))
+    if not lacking and not all(isinstance(reasons, list) for reasons in sidecar["failed_attempts"].values()):
+        lacking = ["failed_attempts"]
+    if lacking:
+        return f"{path} is damaged: it does not say what it should of {', '.join(lacking)}"
     if sidecar.get("spec_sha256") != spec.digest:
         return f"{path} belongs to another spec"
     file = folder / shard.file

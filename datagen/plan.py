@@ -87,8 +87,7 @@ def planned(spec: "Spec", folder: Path | None = None) -> "Spec":
         return spec
     choice = None
     if folder is not None and (folder / "spec.json").exists():
-        found = read_json(folder / "spec.json")
-        choice = found.get("solver", {}).get("plan") if isinstance(found, dict) else None
+        choice = _chosen_before(spec, folder / "spec.json")
     if choice is None:
         costs = work_of_a_sample(spec)
         independent = {name: cost for name, cost in costs.items() if name not in STATEFUL}
@@ -99,6 +98,14 @@ def planned(spec: "Spec", folder: Path | None = None) -> "Spec":
         if best is not None and costs[choice] > _CLEARLY * costs[best]:
             choice = best
     return replace(spec, solver={**spec.solver, "plan": choice})
+
+
+def _chosen_before(spec: "Spec", path: Path) -> str | None:
+    """What the plan stage chose for this very spec, if it is the one in the file; for another one it says nothing."""
+    found = read_json(path)
+    solver = found.get("solver")
+    choice = solver.pop("plan", None) if isinstance(solver, dict) else None
+    return choice if found == spec.as_dict() else None
 
 
 def work_of_a_sample(spec: "Spec") -> dict[str, float]:

@@ -119,7 +119,11 @@ class Spec:
             object.__setattr__(self, "inputs", _plain(dict(self.inputs)))
         object.__setattr__(self, "pde", _plain(family.parameters()))
         object.__setattr__(self, "samples", {split: self.samples[split] for split in SPLITS})
-        object.__setattr__(self, "solver", _plain(dict(self.solver)))
+        solver = {key: float(value) if key in ("rtol", "atol") else value for key, value in self.solver.items()}
+        object.__setattr__(self, "solver", _plain(solver))
+        for name, value in (*self.pde.items(), *self.solver.items()):
+            if not all(math.isfinite(v) for v in (value if isinstance(value, list) else [value]) if type(v) is float):
+                raise ValueError(f"{name} must be finite, got {value!r}")
 
     def _check_solver(self) -> None:
         rtol = self.solver.get("rtol")
@@ -164,6 +168,9 @@ class Spec:
         expected = {"pde", "seed", "samples", "shard_size", "solver", "dtype"}
         if set(content) - {"inputs"} != expected:
             raise ValueError(f"the spec must have the keys {sorted(expected)}, got {sorted(content)}")
+        for name in ("pde", "samples", "solver"):
+            if not isinstance(content[name], Mapping):
+                raise ValueError(f"{name} of the spec must hold keys and values, got {content[name]!r}")
         return cls(**content)
 
     def sample_bytes(self) -> int:
@@ -389,6 +396,12 @@ class Store:
                 f"jobs are done, run `southwell-data merge out={self.path}`"
             )
         self.manifest: dict[str, Any] = read_json(self.path / "manifest.json")
+        listed = self.manifest.get("shards")
+        if not isinstance(listed, list) or not all(isinstance(shard, dict) and "file" in shard for shard in listed):
+            raise ValueError(
+                f"{self.path}: manifest.json does not list shards: it is damaged. Write it anew with "
+                f"`southwell-data merge out={self.path}`"
+            )
         if self.manifest.get("spec_sha256") != self._spec.digest:
             raise ValueError(f"{self.path}: manifest.json belongs to another spec.json; generate the dataset anew")
         self.spec = self._spec.as_dict()

@@ -30,11 +30,13 @@ from datagen.draw import draw
 from datagen.evolve.family import EvolvingFamily
 from datagen.family import SPLITS, Family, Sample
 from datagen.files import read_json, sha256, sha256_of_file
+from datagen.generate import shard_defect
 from datagen.grids import Grid
 from datagen.pdes.darcy import Darcy
 from datagen.steady_assemblies import STEADY, legacy_fno_system, legacy_fno_values
 from datagen.store import DamagedShard, Shard, Spec, Store, open_shard, read_array
 from datagen.validate_evolution import EvolutionCheck
+from datagen.validate_records import extreme_faults, file_faults, lacking_records, manifest_faults
 from datagen.well_format import well_faults
 
 System = tuple[sparse.csr_array, NDArray[np.float64]]
@@ -153,14 +155,21 @@ def validate(path: str | Path, *, resolve: int = 10, seed: int | None = None) ->
     store = Store(path)
     spec = Spec.from_dict(store.spec)
     report = Report()
-    listed = {entry.get("file"): entry for entry in store.manifest.get("shards", [])}
-    if set(listed) != {shard.file for shard in spec.shards}:
-        report.problems.append("manifest.json does not list the shards that spec.json implies")
+    listed = {entry.get("file"): entry for entry in store.manifest["shards"]}
+    sidecars: list[dict[str, Any]] = []
     seen: dict[str, str] = {}
     varying: dict[str, set[str]] = {f.name: set() for f in spec.family.role("input")}
     evolution = EvolutionCheck(spec.family) if isinstance(spec.family, EvolvingFamily) else None
     for shard in spec.shards:
-        report.problems += _check_files(store, shard, listed.get(shard.file, {}))
+        defect = shard_defect(spec, shard, store.path)
+        if defect is None:
+            sidecars.append(read_json(store.path / shard.sidecar))
+        else:
+            missing = f"the sidecar of {store.path / shard.file} is missing"
+            report.problems.append(missing if defect == "missing" else defect)
+        report.problems += _check_files(
+            store, spec, shard, listed.get(shard.file, {}), None if defect else sidecars[-1]
+        )
         try:
             for index, sample, solution, records in _samples(store, spec, shard):
                 report.samples += 1
@@ -175,7 +184,9 @@ def validate(path: str | Path, *, resolve: int = 10, seed: int | None = None) ->
                 if seen.setdefault(fingerprint, place) != place:
                     report.problems.append(f"{place} has the same inputs as {seen[fingerprint]}")
         except DamagedShard as error:
-            report.problems.append(str(error))
+            if str(error) not in report.problems:
+                report.problems.append(str(error))
+    report.problems += manifest_faults(store, spec, sidecars)
     constant = {f.name for f in spec.family.role("constant")}
     for name, found in varying.items():
         if report.samples > 1 and len(found) == 1 and name not in constant:
@@ -193,24 +204,21 @@ def validate(path: str | Path, *, resolve: int = 10, seed: int | None = None) ->
     return report
 
 
-def _check_files(store: Store, shard: Shard, listed: dict[str, Any]) -> Iterator[str]:
-    file, sidecar = store.path / shard.file, store.path / shard.sidecar
+def _check_files(
+    store: Store, spec: Spec, shard: Shard, listed: Mapping[str, Any], sidecar: Mapping[str, Any] | None
+) -> Iterator[str]:
+    file = store.path / shard.file
     if not file.exists():
         yield f"{file} is missing"
         return
-    found = sha256_of_file(file)
-    if found != listed.get("sha256"):
+    if sha256_of_file(file) != listed.get("sha256"):
         yield f"{file} does not have the SHA-256 in manifest.json"
     try:
-        if read_json(sidecar).get("sha256") != found:
-            yield f"{file} does not have the SHA-256 in its sidecar"
-    except (OSError, ValueError) as error:
-        yield f"sidecar of {file}: {error}"
-    try:
         with open_shard(file) as content:
-            yield from (f"{file} is not in The Well's format: {fault}" for fault in well_faults(content))
-    except DamagedShard:
-        pass  # said where its samples are read
+            faults = [f"{file} is not in The Well's format: {fault}" for fault in well_faults(content)]
+            yield from faults or file_faults(store, spec, shard, content, sidecar)
+    except DamagedShard as error:
+        yield str(error)
 
 
 def _samples(
@@ -261,6 +269,10 @@ def _check_sample(
     for name, value in records.items():
         if not np.isfinite(value) or (name.startswith("cost/") and value < 0):
             report.problems.append(f"{place}: its record {name} is {value}")
+    lacking = lacking_records(spec, sample, solution, records)
+    if lacking:
+        report.problems.append(f"{place}: there is no record of its {lacking}")
+    report.problems += [f"{place}: {fault}" for fault in extreme_faults(spec, solution, records)]
     if evolution is not None:
         report.problems += [f"{place}: {fault}" for fault in evolution.check(sample, solution, records)]
         return

@@ -151,10 +151,6 @@ def frame_faults(
         slack = eps * max(abs(found[0]), abs(found[1]))
         if found[0] < low - slack or found[1] > high + slack:
             yield f"{output.name!r} reaches from {found[0]:.4g} to {found[1]:.4g}, beyond {low:.4g} to {high:.4g}"
-        for word, value in zip(("minimum", "maximum"), found, strict=True):
-            recorded = records.get(f"quality/{output.name}_{word}", value)
-            if abs(recorded - value) > slack:
-                yield f"its recorded {word} of {output.name!r} is {recorded:.6g}, and that of its frames {value:.6g}"
 
 
 def repeated_frames(solution: Mapping[str, Array]) -> dict[int, str]:

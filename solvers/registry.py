@@ -114,10 +114,15 @@ class Registry(Generic[T]):
             raise ValueError(f"{self.kind} {name!r}: {error}") from None
         hints = _hints(entry)
         for argument, value in arguments.items():
-            if argument in hints and not fits(value, hints[argument]):
+            if argument in hints:
                 hint = hints[argument]
                 expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("collections.abc.", "")
-                raise ValueError(f"{self.kind} {name!r}: {argument} must be {expected}, got {value!r}")
+                if not fits(value, hint):
+                    raise ValueError(f"{self.kind} {name!r}: {argument} must be {expected}, got {value!r}")
+                try:
+                    arguments[argument] = as_annotated(value, hint)
+                except OverflowError:
+                    raise ValueError(f"{self.kind} {name!r}: {argument} must be {expected}, got {value!r}") from None
         return entry(*args, **arguments)
 
 
@@ -137,6 +142,8 @@ def fits(value: Any, hint: Any) -> bool:
     --------
     >>> fits(3, float), fits("abc", int), fits(True, int), fits([8, 8], Sequence[int]), fits(None, float | None)
     (True, False, False, True, True)
+    >>> fits([1.0, 2.0], tuple[float, float]), fits([1.0], tuple[float, float])
+    (True, False)
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
@@ -149,7 +156,32 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, hint)
     if origin in (list, tuple, Sequence):
         items = [option for option in inner if option is not Ellipsis]
+        if origin is tuple and Ellipsis not in inner and items:
+            return isinstance(value, (list, tuple)) and len(value) == len(items) and all(map(fits, value, items))
         return isinstance(value, (list, tuple)) and (
             not items or all(any(fits(v, item) for item in items) for v in value)
         )
     return True
+
+
+def as_annotated(value: Any, hint: Any) -> Any:
+    """A value that fits an annotation, with whole numbers as floats where only floats are asked for.
+
+    ``length=1`` and ``length=1.0`` are then one and the same spec, to the last byte.
+
+    Examples
+    --------
+    >>> as_annotated(1, float), as_annotated(1, int | float), as_annotated([1, 2.5], tuple[float, ...] | None)
+    (1.0, 1, [1.0, 2.5])
+    """
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        exact = [option for option in inner if isinstance(option, type) and type(value) is option]
+        chosen = next((option for option in (exact or inner) if fits(value, option)), None)
+        return value if chosen is None else as_annotated(value, chosen)
+    if hint is float and isinstance(value, Integral):
+        return float(value)
+    if origin in (list, tuple, Sequence) and inner and isinstance(value, (list, tuple)):
+        items = inner if origin is tuple and Ellipsis not in inner else (inner[0],) * len(value)
+        return type(value)(as_annotated(v, item) for v, item in zip(value, items, strict=True))
+    return value

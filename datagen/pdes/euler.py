@@ -137,9 +137,12 @@ class Euler(HyperbolicFamily):
             low, high = (float(value) for value in getattr(self, key))
             if not 0 < low < np.inf or not 0 < high < np.inf:
                 raise ValueError(f"euler: {key} must be two positive numbers, got {getattr(self, key)!r}")
+            # Layers take the one and the other; everything else is drawn between the two.
+            if low > high and (key, self.setup) != ("density", "kelvin_helmholtz"):
+                raise ValueError(f"euler: {key} must be two numbers that increase, got {getattr(self, key)!r}")
             object.__setattr__(self, key, (low, high))
-        if not self.gamma > 1:
-            raise ValueError(f"euler: gamma must be more than 1, got {self.gamma!r}")
+        if not 1 < self.gamma < np.inf:
+            raise ValueError(f"euler: gamma must be more than 1 and finite, got {self.gamma!r}")
         if self.dimension not in setup.dimensions:
             raise ValueError(
                 f"euler: setup {self.setup!r} is for dimension {' or '.join(map(str, setup.dimensions))}, got "

@@ -210,6 +210,40 @@ def test_another_spec_in_the_same_folder_is_refused(copy):
     assert whole_bytes(copy) == before
 
 
+def test_whole_numbers_and_floats_are_one_spec(tmp_path):
+    shared = dict(seed=1, samples={"train": 2, "validation": 0, "test": 0}, shard_size=1)
+    pde = {"name": "advection", "grid": 8, "frames": 2}
+    specs = [
+        Spec({**pde, "length": length, "velocity": velocity}, solver={"method": "auto", "rtol": 1e-6}, **shared)
+        for length, velocity in ((1, [2]), (1.0, [2.0]))
+    ]
+    assert specs[0].digest == specs[1].digest
+    folder = generate.generate(specs[0], tmp_path / "data", executor="serial")
+    named, found = [], []
+    generate.generate(
+        specs[1], folder, executor="serial", on_damage=named.append, on_found=lambda *shard: found.append(shard)
+    )
+    assert (len(found), named) == (2, [])
+    with pytest.raises(ValueError, match="length must be float, got 1000"):
+        Spec({**pde, "length": 10**400}, solver={"method": "auto", "rtol": 1e-6}, **shared)
+
+
+@pytest.mark.parametrize(
+    ("pde", "words"),
+    [
+        ({"name": "euler", "gamma": float("inf")}, "gamma must be more than 1 and finite"),
+        ({"name": "euler", "density": [1.0]}, "density must be tuple"),
+        ({"name": "euler", "pressure": [1.0, 2.0, 3.0]}, "pressure must be tuple"),
+        ({"name": "euler", "pressure": [2.0, 1.0]}, "pressure must be two numbers that increase"),
+        ({"name": "shallow_water", "radius": []}, "radius must be tuple"),
+        ({"name": "advection", "tau": float("inf")}, "tau must be finite"),
+    ],
+)
+def test_ranges_and_infinite_parameters_are_refused_by_name(pde, words):
+    with pytest.raises(ValueError, match=words):
+        Spec(**{**SPEC, "pde": pde})
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(ValueError, match="not a Southwell dataset"):
@@ -231,7 +265,10 @@ def test_a_second_writer_of_the_same_shard_is_refused_and_jobs_run_side_by_side(
     assert shard_defect(spec, spec.shards[1], folder) == "missing"
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "sidecar", "empty sidecar"])
+SIDECARS = {"sidecar": "{", "empty sidecar": "{}", "list": "[]", "null": "null"}
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", *SIDECARS, "incomplete sidecar"])
 def test_a_corrupted_shard_is_named_and_made_again(copy, dataset, damage):
     path = copy / "train/shard-00001.hdf5"
     content = bytearray(path.read_bytes())
@@ -242,8 +279,12 @@ def test_a_corrupted_shard_is_named_and_made_again(copy, dataset, damage):
         path.write_bytes(content[:100])
     elif damage == "remove":
         path.unlink()
+    elif damage == "incomplete sidecar":
+        sidecar = json.loads(path.with_suffix(".json").read_text())
+        del sidecar["failed_attempts"]
+        path.with_suffix(".json").write_text(json.dumps(sidecar))
     else:
-        path.with_suffix(".json").write_text("{" if damage == "sidecar" else "{}")
+        path.with_suffix(".json").write_text(SIDECARS[damage])
     assert not validate(copy, resolve=0).sound
     with pytest.raises(ValueError, match="shard 1 "):
         merge(copy)
@@ -252,6 +293,28 @@ def test_a_corrupted_shard_is_named_and_made_again(copy, dataset, damage):
     assert len(named) == 1
     assert "shard 1 " in named[0]
     assert whole_bytes(copy) == whole_bytes(dataset)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{}", '{"shards": [1]}', '{"shards": null}'])
+@pytest.mark.parametrize("name", ["manifest.json", "spec.json"])
+def test_a_damaged_manifest_or_spec_is_refused_in_a_sentence(copy, name, content):
+    (copy / name).write_text(content)
+    with pytest.raises(ValueError, match=r"manifest|spec|format_version"):
+        open_store(copy)
+    if name == "spec.json":
+        with pytest.raises(ValueError, match=r"spec|format_version"):
+            merge(copy)
+    else:
+        merge(copy)  # writes it anew
+        assert validate(copy, resolve=0).sound
+
+
+def test_a_spec_whose_groups_are_none_is_refused_in_a_sentence(copy):
+    spec = json.loads((copy / "spec.json").read_text())
+    for group in ("pde", "samples", "solver"):
+        (copy / "spec.json").write_text(json.dumps({**spec, group: None}))
+        with pytest.raises(ValueError, match=group):
+            open_store(copy)
 
 
 def test_nobody_reads_flipped_bits(copy):

@@ -142,3 +142,83 @@ def test_commands_print_and_exit_as_they_should(copy, capsys):
             data_command(words)
         assert stop.value.code == 2
         assert "error: " in capsys.readouterr().err
+
+
+def _shifted(name):
+    def change(file):
+        values = file[name][()]
+        file[name][...] = values + 1
+
+    return change
+
+
+def _deleted(name):
+    def change(file):
+        del file[name]
+
+    return change
+
+
+def _attribute(place, name, value):
+    def change(file):
+        file[place].attrs[name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_shifted("provenance/sample"), "provenance/sample must be 0 to 2"),
+        (_deleted("provenance/sample"), "lacks provenance/sample"),
+        (_deleted("provenance/solver"), "lacks provenance/solver"),
+        (_shifted("provenance/attempt"), "does not count the failed draws"),
+        (_shifted("cost/work"), "sums of its costs"),
+        (_deleted("cost/matvecs"), "sums of its costs"),
+        (_shifted("dimensions/y"), "does not hold the coordinates of the grid"),
+        (_shifted("quality/pressure_minimum"), "its recorded minimum of 'pressure'"),
+        (_shifted("quality/pressure_maximum"), "its recorded maximum of 'pressure'"),
+        (_deleted("quality/conservation_error"), "no record of its conservation_error"),
+        (_attribute("/", "dataset_name", "darcie"), "'dataset_name' of / "),
+        (_attribute("provenance", "split", "test"), "'split' of /provenance"),
+        (_attribute("provenance", "spec", "{}"), "'spec' of /provenance"),
+        (_attribute(FIELD, "units", "Pa"), "'units' of /t0_fields/pressure"),
+    ],
+)
+def test_what_a_file_says_of_itself_is_held_against_the_rest(copy, change, words):
+    tamper(copy, change)
+    report = validate(copy, resolve=0)
+    assert any(words in problem for problem in report.problems), report.problems
+
+
+def test_shards_that_changed_places_are_found_without_drawing_again(copy):
+    first, second = copy / "train/shard-00000.hdf5", copy / "train/shard-00001.hdf5"
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    tamper(copy, lambda file: None)
+    tamper(copy, lambda file: None, "train/shard-00001")
+    assert any("provenance/sample" in problem for problem in validate(copy, resolve=0).problems)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("failed_attempts", 7, "counts 7 failed draws"),
+        ("totals", {"work": 1}, "has the totals"),
+        ("shards", [{"file": "train/shard-00000.hdf5"}], "does not list the shards"),
+    ],
+)
+def test_a_manifest_that_does_not_add_up_is_found(copy, key, value, words):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_bytes(json_bytes({**manifest, key: value}))
+    assert any(words in problem for problem in validate(copy, resolve=0).problems)
+
+
+def test_failed_draws_that_a_sidecar_makes_up_are_found(copy):
+    path = copy / "train/shard-00000.json"
+    sidecar = json.loads(path.read_text())
+    for failed in ({"0": ["because"]}, {"77": ["because"]}, {"0": 3}):
+        path.write_bytes(json_bytes({**sidecar, "failed_attempts": failed}))
+        report = validate(copy, resolve=0)
+        assert any("failed" in problem for problem in report.problems), report.problems

@@ -45,6 +45,7 @@ WHERE = {"cell": "cells", "node": "nodes, both ends among them", "periodic-node"
 CELLS = 32  # per axis, of the families that are built to see what they take: enough for the default wavenumber
 MOST_BYTES = 50e6  # of a small dataset
 FRAMES = 11  # of a small dataset
+PICTURE_BYTES = 60_000
 
 
 # -- What there is ----------------------------------------------------------------------------------------------------
@@ -166,7 +167,10 @@ def command(name: str) -> list[str]:
         samples = _samples(train, max(train // 10, 1))
         if estimated_bytes(Spec({**option(name), **frames}, 0, samples, 100, SOLVER)) <= MOST_BYTES:
             break
-    words = [*(f"pde.{key}={value}" for key, value in frames.items()), *(f"samples.{k}={n}" for k, n in samples.items())]
+    words = [
+        *(f"pde.{key}={value}" for key, value in frames.items()),
+        *(f"samples.{k}={n}" for k, n in samples.items()),
+    ]
     return [f"pde={name}", *words, f"out=data/{name}"]
 
 
@@ -235,14 +239,14 @@ def panels(spec: Spec) -> Iterator[Panel]:
                 yield label(field), values, colour_scale([values])
         return
     solved, shown = solve_sample(spec, "train", 0), outputs[0]
-    frames = solved.solution[shown.name]
+    frames = solved.solution[shown.name][1:]
     scale = colour_scale([frames])
     given = [f for f in inputs if not f.name.startswith("initial_")]
     start = next(f for f in inputs if f.name.startswith("initial_"))
     for field in (*given, start):
         values = solved.sample.fields[field.name]
-        yield label(field), values, scale if field.name == f"initial_{shown.name}" else colour_scale([values])
-    for time, values in list(zip(family.times, frames, strict=True))[1:]:
+        yield label(field), values, colour_scale([values])
+    for time, values in zip(family.times[1:], frames, strict=True):
         yield f"{label(shown)}, t = {time:.3g}", values, scale
 
 
@@ -293,10 +297,15 @@ def _space_time(spec: Spec) -> bytes:
 
 
 def _png(figure: Figure) -> bytes:
-    """A small file: at most 128 colours."""
-    drawn, reduced = io.BytesIO(), io.BytesIO()
+    """A file of at most `PICTURE_BYTES`: with as many colours as that allows."""
+    drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=100)
-    Image.open(drawn).convert("RGB").quantize(128).save(reduced, "PNG", optimize=True)
+    image = Image.open(drawn).convert("RGB")
+    for colours in (256, 128, 64, 32):
+        reduced = io.BytesIO()
+        image.quantize(colours, Image.Quantize.MAXCOVERAGE).save(reduced, "PNG", optimize=True)
+        if reduced.tell() <= PICTURE_BYTES:
+            break
     return reduced.getvalue()
 
 

@@ -167,11 +167,8 @@ def command(name: str) -> list[str]:
         samples = _samples(train, max(train // 10, 1))
         if estimated_bytes(Spec({**option(name), **frames}, 0, samples, 100, SOLVER)) <= MOST_BYTES:
             break
-    words = [
-        *(f"pde.{key}={value}" for key, value in frames.items()),
-        *(f"samples.{k}={n}" for k, n in samples.items()),
-    ]
-    return [f"pde={name}", *words, f"out=data/{name}"]
+    settings = {f"pde.{key}": value for key, value in frames.items()} | {f"samples.{k}": n for k, n in samples.items()}
+    return [f"pde={name}", *(f"{key}={value}" for key, value in settings.items()), f"out=data/{name}"]
 
 
 def section(name: str) -> str:

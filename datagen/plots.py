@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.family import Field
+from datagen.grids import Grid
 from datagen.store import Store
 
 FRAMES_SHOWN = 4
@@ -52,13 +53,13 @@ def contact_sheet(store: Store, split: str = "train", start: int = 0, stop: int 
         if f"initial_{field.name}" in names and times[0] == 0:
             chosen = chosen[1:]  # the first is drawn as an input
         columns += [(f"{label(field)}, t = {times[i]:.4g}", field, values[:, i]) for i in chosen]
-    scales = {field.name: _scale([v for _, f, v in columns if f is field]) for _, field, _ in columns}
+    scales = {field.name: colour_scale([v for _, f, v in columns if f is field]) for _, field, _ in columns}
     height = 2.6 if len(store.shape) > 1 else 2.2
     figure = Figure(figsize=(3.1 * len(columns), height * (stop - start)), layout="constrained")
     axes = figure.subplots(stop - start, len(columns), squeeze=False)
     for row in range(stop - start):
         for place, (title, field, values) in zip(axes[row], columns, strict=True):
-            drawn = draw(place, store, values[row], scales[field.name])
+            drawn = draw(place, store.family.mesh, values[row], scales[field.name])
             place.set_title(title if row == 0 else "", fontsize=9)
             if len(store.shape) > 1:
                 figure.colorbar(drawn, ax=place, shrink=0.85).ax.tick_params(labelsize=7)
@@ -90,7 +91,8 @@ def gif(store: Store, split: str = "train", index: int = 0, frames_per_second: i
     times = store.times
     figure = Figure(figsize=(4.2 * len(outputs), 3.6), layout="constrained")
     panels = figure.subplots(1, len(outputs), squeeze=False)[0]
-    drawn = [draw(place, store, movie[0], _scale([movie])) for place, movie in zip(panels, movies, strict=True)]
+    mesh = store.family.mesh
+    drawn = [draw(place, mesh, movie[0], colour_scale([movie])) for place, movie in zip(panels, movies, strict=True)]
     if len(store.shape) > 1:
         for place, image in zip(panels, drawn, strict=True):
             figure.colorbar(image, ax=place, shrink=0.85)
@@ -145,9 +147,8 @@ def plane(values: NDArray[Any]) -> NDArray[Any]:
     return values
 
 
-def draw(axes: Any, store: Store, values: NDArray[Any], scale: tuple[float, float]) -> Any:
+def draw(axes: Any, mesh: Grid, values: NDArray[Any], scale: tuple[float, float]) -> Any:
     """Draw one field of one sample with a colour scale (or limits of the ordinate); returns what was drawn."""
-    mesh = store.family.mesh
     low, high = scale
     if values.ndim == 1:
         (curve,) = axes.plot(mesh.coordinates(0), values)
@@ -165,7 +166,7 @@ def draw(axes: Any, store: Store, values: NDArray[Any], scale: tuple[float, floa
     return image
 
 
-def _scale(values: list[NDArray[Any]]) -> tuple[float, float]:
+def colour_scale(values: list[NDArray[Any]]) -> tuple[float, float]:
     """Lowest and highest of the finite values, symmetric about zero where both signs weigh."""
     finite = np.concatenate([v[np.isfinite(v)].ravel() for v in values])
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)

@@ -22,7 +22,8 @@ class Advection(SpectralFamily):
 
     dimensionless, at the points ``i length / grid`` of every axis. The Fourier coefficients turn, ``c_k(t) = c_k(0)
     exp(-i kappa . c t)``, so every requested time is exact whatever the others are; no step is taken. (PDEBench's files
-    of this equation come from a limited second-order scheme and differ from the exact solution where that smears.)
+    of this equation, Takamoto et al. 2022, arXiv 2210.07182, come from a limited second-order scheme and differ from
+    the exact solution where that smears.)
 
     The initial field is Gaussian with covariance proportional to ``(-Laplacian + tau^2)^(-alpha)``.
 
@@ -44,6 +45,8 @@ class Advection(SpectralFamily):
     Notes
     -----
     Good values: the defaults; PDEBench has speeds 0.1 to 7 on the unit interval until t = 2.
+
+    Truth: `exact`, the initial field moved by c t, in 1 to 3 dimensions.
 
     Examples
     --------

@@ -47,11 +47,11 @@ class AllenCahn(SpectralFamily):
     Notes
     -----
     Good values: 4 points in the width of an interface give five digits, 8 give ten; the step of the rule has 2e-6. The
-    defaults until t = 10; the
-    one-dimensional benchmark of physics-informed networks is diffusivity 1e-4, rate 5, length 2, 512 points.
+    defaults until t = 10; the one-dimensional benchmark of physics-informed networks is diffusivity 1e-4, rate 5,
+    length 2, 512 points.
 
     Truth: uniform states follow an ordinary differential equation with a closed form; in one dimension there are steady
-    states by Jacobi's sn.
+    states by Jacobi's sn; the energy never grows; an independent discretisation and integrator.
 
     Examples
     --------

@@ -69,6 +69,9 @@ class Darcy(Family):
     -----
     Good values: the defaults; lognormal with standard deviation 1 (contrast about 100) and ``tau`` 3 to 10.
 
+    Truth: the sine series for a = 1; manufactured solutions with smooth a show order 2 in 1 to 3 dimensions; maximum
+    principle and conservation; an independent assembly (`datagen.steady_assemblies`).
+
     Examples
     --------
     >>> family = Darcy(grid=16)

@@ -24,10 +24,10 @@ class FitzHughNagumo(SpectralFamily):
 
     dimensionless, at the points ``i length / grid`` of every axis. u is the activator, v the inhibitor.
 
-    The reaction is that of PDEBench (Takamoto et al. 2022, its 2D diffusion-reaction: k = 5e-3, diffusivities 1e-3 and
-    5e-3, [-1, 1]^2 on 128^2, until t = 5, 101 frames), with two differences: their boundary is closed (Neumann), ours
-    periodic; and their initial fields are white noise, which has no meaning without a grid, ours Gaussian with
-    covariance proportional to ``(-Laplacian + tau^2)^(-alpha)``, drawn by wavenumber.
+    The reaction is that of PDEBench (Takamoto et al. 2022, arXiv 2210.07182, its 2D diffusion-reaction: k = 5e-3,
+    diffusivities 1e-3 and 5e-3, [-1, 1]^2 on 128^2, until t = 5, 101 frames), with two differences: their boundary is
+    closed (Neumann), ours periodic; and their initial fields are white noise, which has no meaning without a grid, ours
+    Gaussian with covariance proportional to ``(-Laplacian + tau^2)^(-alpha)``, drawn by wavenumber.
 
     Pseudo-spectral, cubic products without aliasing; the step is at most ``0.1 / max(1, max u^2)``.
 

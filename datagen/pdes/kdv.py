@@ -52,7 +52,8 @@ class KdV(SpectralFamily):
     Good values: a soliton of height a is about ``sqrt(12 d / (c a))`` wide (1 / its decay) and wants 6 points in that
     width for eight digits. The defaults give a handful of solitons on 256 points.
 
-    Truth: `cnoidal_wave`; there is no closed form for a drawn sample.
+    Truth: `cnoidal_wave`, to 1e-8; invariants; an independent discretisation and integrator. There is no closed form
+    for a drawn sample.
 
     Examples
     --------

@@ -28,10 +28,9 @@ class KuramotoSivashinsky(SpectralFamily):
     statistics. The mean of u is conserved to rounding.
 
     Pseudo-spectral without aliasing; the step is at most ``0.125 h / max |u|`` (h the spacing) and 1/32: an error of
-    the step of about 1e-6 at t = 20. Follows Kassam
-    and Trefethen 2005 (SIAM J. Sci. Comput. 26, p. 1214: steps of 1/4, 128 points of [0, 32 pi)), but for aliasing and
-    step.
-    The initial field is Gaussian with covariance proportional to ``(-d^2/dx^2 + tau^2)^(-alpha)``, without its mean.
+    the step of about 1e-6 at t = 20. Follows Kassam and Trefethen 2005 (SIAM J. Sci. Comput. 26, p. 1214: steps of 1/4,
+    128 points of [0, 32 pi)), but for aliasing and step. The initial field is Gaussian with covariance proportional to
+    ``(-d^2/dx^2 + tau^2)^(-alpha)``, without its mean.
 
     Parameters
     ----------
@@ -46,9 +45,8 @@ class KuramotoSivashinsky(SpectralFamily):
 
     Notes
     -----
-    Good values: two points a unit of length (``grid = 2 length``) resolve u: what is left at t = 20,
-    1e-6, is the error of the step. Leave the first 100 units
-    of time out if the data are to be from the attractor.
+    Good values: two points a unit of length (``grid = 2 length``) resolve u: what is left at t = 20, 1e-6, is the error
+    of the step. Leave the first 100 units of time out if the data are to be from the attractor.
 
     Truth: no chaotic solution is known in closed form; the tests compare with an independent discretisation and
     integrator, and with the growth rates ``kappa^2 - kappa^4`` of small waves.

@@ -43,7 +43,6 @@ class Poisson(Family):
     linear regression reproduce them all. ``coefficient="lognormal"`` has another matrix every time.
 
     Your own f, g or a: put arrays of the grid's shape into a `Sample` and hand it to `system`, as in the example.
-    Datasets hold drawn samples only, since they are a function of their seed.
 
     Parameters
     ----------
@@ -65,6 +64,9 @@ class Poisson(Family):
     Notes
     -----
     Good values: the defaults are the published set; ``coefficient="lognormal", variables="all"`` is a harder one.
+
+    Truth: manufactured solutions with varying a show order 2 in 1 to 3 dimensions; without a source the extremes lie on
+    the boundary; an independent assembly (`datagen.steady_assemblies`).
 
     Examples
     --------

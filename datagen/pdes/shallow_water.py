@@ -67,6 +67,9 @@ class ShallowWater(HyperbolicFamily):
 
     Notes
     -----
+    Good values: the defaults are PDEBench's; ``setup="smooth", sides="periodic", bottom_height=0.5`` has waves over a
+    bottom which are smooth until time 2 at least: then depths on 128^2 cells and on 256^2 differ by 2e-4 on average.
+
     Truth: the broken dam of Stoker 1957 (Water Waves, section 10.8), lakes at rest, conservation, order 2 over a smooth
     bottom, an independent code of the same scheme (`datagen.finite_volume_checks`).
 

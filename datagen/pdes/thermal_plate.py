@@ -60,6 +60,10 @@ class ThermalPlate(Family):
     -----
     Good values: the defaults; multiples of 20 by 32 cells, which meet the slot exactly.
 
+    Truth: the conductance of the plate lies between Rayleigh's bounds and meets that of finite elements at the order of
+    the corners; maximum principle, conservation of heat and symmetry; an independent assembly
+    (`datagen.steady_assemblies`).
+
     Examples
     --------
     >>> family = ThermalPlate(grid=(20, 32))

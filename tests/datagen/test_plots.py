@@ -78,9 +78,9 @@ def test_frames_and_animation(tmp_path):
 
 
 def test_values_of_both_signs_and_constants_have_a_scale():
-    assert plots._scale([np.array([-1.0, 3.0, np.nan])]) == (-3, 3)
-    assert plots._scale([np.array([-0.01, 3.0])]) == (-0.01, 3)
-    assert plots._scale([np.array([2.0, 2.0])]) == (1.5, 2.5)
+    assert plots.colour_scale([np.array([-1.0, 3.0, np.nan])]) == (-3, 3)
+    assert plots.colour_scale([np.array([-0.01, 3.0])]) == (-0.01, 3)
+    assert plots.colour_scale([np.array([2.0, 2.0])]) == (1.5, 2.5)
 
 
 def test_the_command_writes_both(tmp_path, capsys):

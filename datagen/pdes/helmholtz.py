@@ -182,9 +182,9 @@ def impedance(k: NDArray[np.float64], mesh: Grid) -> NDArray[np.complex128]:
 
 
 def _with_diagonal(operator: StencilOperator, added: ArrayLike) -> StencilOperator:
-    """The operator with something added to its diagonal, which `diffusion` keeps first."""
+    """The operator with something added to its diagonal."""
     coefficients = operator.coefficients.astype(np.result_type(operator.dtype, np.asarray(added)))
-    coefficients[0] += added
+    coefficients[operator.offsets.index((0,) * len(operator.grid_shape))] += added
     return StencilOperator(
         operator.offsets,
         coefficients,

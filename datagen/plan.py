@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sparse
 
 from datagen.family import Family, LinearSystem
 from datagen.files import read_json
 from solvers import Result, SequenceSolver, solve
 from solvers.api import joined
+from solvers.gallery import poisson
 from solvers.sequence.family import Family as Facts
 from solvers.sequence.strategies import NAMES, strategies
 from solvers.sequence.strategy import Task
@@ -37,7 +37,7 @@ _PATIENCE = 1.5  # times the best so far, after which a try ends
 
 
 def check_solver(options: Mapping[str, Any]) -> None:
-    """Refuse solver options of a dataset that do not fit, on four unknowns, before anything is written.
+    """Refuse solver options of a dataset that do not fit, on a small Poisson problem, before anything is written.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def check_solver(options: Mapping[str, Any]) -> None:
         if sequence:
             SequenceSolver(**rest)
         else:
-            solve(sparse.eye_array(4, format="csr"), np.ones(4), throw=False, **rest)
+            solve(poisson((8, 8)), np.ones(64), throw=False, **rest)
     except (TypeError, ValueError) as error:
         raise ValueError(f"solver: {error}") from None
 

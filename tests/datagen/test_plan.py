@@ -180,3 +180,9 @@ def test_without_a_folder_nothing_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
     prepare_folder(planned(spec), tmp_path / "none")
     assert build(**SPEC["pde"]) == Spec.from_dict(json.loads((tmp_path / "none/spec.json").read_text())).family
+
+
+def test_every_registered_preconditioner_may_make_a_dataset():
+    """A check of the options on something that has no grid would refuse multigrid."""
+    for M in ("multigrid", "fast-poisson", "amg", "ilu", "ssor", "jacobi"):
+        plan.check_solver({"method": "cg", "rtol": 1e-6, "M": M})

@@ -370,11 +370,15 @@ class Multigrid:
 _CONTRAST = 1e4
 # and the constants are held by the sides or by a reaction: their energy is at least this part of the trace.
 _HELD = 1e-4
+# In one dimension, which a set-up in double precision solves but for the rounding of the cycle, it would cost one or two
+# iterations of three.
 
 
 def _is_easy(A: StencilOperator, stencil: SymmetricStencil) -> bool:
     """Whether a set-up in single precision, which takes half the time, makes as good a hierarchy."""
     if A.mask is not None or not stencil.symmetric or any(A.periodic) or not A.row_sums.finite:
+        return False
+    if len(stencil.shape) == 1:
         return False
     diagonal = stencil.diagonal
     trace = float(diagonal.sum())

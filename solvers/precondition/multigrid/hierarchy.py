@@ -466,3 +466,16 @@ def coarsest_inverse(plan: Plan, arena: np.ndarray) -> tuple[np.ndarray, float]:
     reciprocal = np.where(floating, 0.0, 1.0 / np.where(floating, 1.0, values))
     smallest = 0.0 if floating.any() and values[0] > -singular * largest else float(values[0]) / largest
     return (vectors * reciprocal) @ vectors.T, smallest
+
+
+def least_held(plan: Plan, arena: np.ndarray) -> float:
+    """The smallest share of a diagonal entry of the coarsest operator that is left where all other points follow.
+
+    That is ``1 / (a_ii (A^-1)_ii)``, a Schur complement: about one for points that are held by the sides around them,
+    next to nothing for an island, which is held by weak links only. 0 if the operator is not positive definite.
+    """
+    inverse, smallest = coarsest_inverse(plan, arena)
+    if not smallest > 0:
+        return 0.0
+    diagonal = operator_field(plan, arena, len(plan.layouts) - 1, (0,) * len(plan.shape)).reshape(-1)
+    return float(1.0 / np.max(diagonal * np.diag(inverse)))

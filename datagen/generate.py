@@ -392,6 +392,22 @@ def _task(arguments: tuple[bytes, int, str]) -> tuple[int, dict[str, Any]]:
     return index, make_shard(spec, spec.shards[index], Path(folder))
 
 
+def check_share(shard_index: int | None, shard_count: int | None) -> None:
+    """Refuse a job's number, or a number of jobs, that does not fit.
+
+    Raises
+    ------
+    ValueError
+    """
+    if (shard_index is None) != (shard_count is None):
+        raise ValueError("shard.index and shard.count go together: this job's number, and how many jobs there are")
+    for name, value, least in (("shard.index", shard_index, 0), ("shard.count", shard_count, 1)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if shard_index is not None and shard_count is not None and shard_index >= shard_count:
+        raise ValueError(f"shard.index must be from 0 to shard.count - 1 = {shard_count - 1}, got {shard_index}")
+
+
 def generate(
     spec: Spec,
     folder: str | Path,
@@ -441,13 +457,7 @@ def generate(
         If a sample fails ten times, or more than 5 % of all draws fail (`require_few_failures`).
     """
     folder = Path(folder)
-    if (shard_index is None) != (shard_count is None):
-        raise ValueError("shard.index and shard.count go together: this job's number, and how many jobs there are")
-    for name, value in (("shard.index", shard_index), ("shard.count", shard_count)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
-    if shard_index is not None and shard_count is not None and not 0 <= shard_index < shard_count:
-        raise ValueError(f"shard.index must be from 0 to shard.count - 1 = {shard_count - 1}, got {shard_index}")
+    check_share(shard_index, shard_count)
     execute = chosen_executor(executor, workers, address)
     spec = planned(spec, folder)
     prepare_folder(spec, folder)

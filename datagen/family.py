@@ -61,10 +61,11 @@ class Sample:
 
         Systems are built from rounded samples, so that a stored solution solves the stored problem.
         """
-        return Sample(
-            {name: np.asarray(values).astype(dtype) for name, values in self.fields.items()},
-            {name: float(np.asarray(value).astype(dtype)) for name, value in self.scalars.items()},
-        )
+        with np.errstate(over="ignore"):  # what does not fit is infinite then, and a failed draw
+            return Sample(
+                {name: np.asarray(values).astype(dtype) for name, values in self.fields.items()},
+                {name: float(np.asarray(value).astype(dtype)) for name, value in self.scalars.items()},
+            )
 
 
 def _ravel(values: NDArray[Any]) -> NDArray[Any]:

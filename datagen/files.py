@@ -107,6 +107,22 @@ def locked(path: Path, places: Iterable[int] = (0,)) -> Iterator[None]:
         yield
 
 
+def is_locked(path: Path) -> bool:
+    """Whether another process holds any of the `locked` places of a lock file."""
+    import fcntl
+
+    if not path.exists():
+        return False
+    with open(path, "ab") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # all places
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            return True
+    return False
+
+
 def json_bytes(value: Any) -> bytes:
     """Canonical JSON: sorted keys, one value a line, no NaN."""
     return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()

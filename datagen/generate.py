@@ -25,7 +25,16 @@ from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.work import counted
 from datagen.executors import chosen_executor
 from datagen.family import Family, LinearSystem, Sample
-from datagen.files import json_bytes, locked, read_json, remove_partials, sha256, sha256_of_file, write_atomically
+from datagen.files import (
+    is_locked,
+    json_bytes,
+    locked,
+    read_json,
+    remove_partials,
+    sha256,
+    sha256_of_file,
+    write_atomically,
+)
 from datagen.plan import ShardSolver, planned
 from datagen.store import FORMAT_VERSION, Shard, Spec, code_version, estimated_bytes, shard_image
 from solvers import Result
@@ -108,6 +117,7 @@ def solve_sample(spec: Spec, split: str, index: int, solver: Callable[[LinearSys
         sample = draw(spec, split, index, attempt)
         spent_on("draw")
         try:
+            _require_finite(spec, sample)
             if isinstance(family, EvolvingFamily):
                 outcome = _evolve(spec, family, sample, spent_on)
             else:
@@ -115,11 +125,22 @@ def solve_sample(spec: Spec, split: str, index: int, solver: Callable[[LinearSys
         except FailedDraw as failure:
             failures.append(str(failure))
             continue
+        except ValueError as error:  # the parameters were looked at before: it is the draw, if it was drawn
+            if spec.inputs is not None:
+                raise
+            failures.append(f"{type(error).__name__}: {error}")
+            continue
         return Solved(sample, *outcome, attempt, tuple(failures), seconds)
     raise RuntimeError(
         f"sample {index} of split {split!r} failed in {attempts} draws, last with {failures[-1]} "
         "Try other parameters of the PDE or a finer grid, and for steady ones another solver.method or solver.rtol."
     )
+
+
+def _require_finite(spec: Spec, sample: Sample) -> None:
+    for name, values in sample.fields.items():
+        if not np.isfinite(values).all():
+            raise FailedDraw(f"FloatingPointError: {name} as drawn is not finite, or does not fit into {spec.dtype}")
 
 
 def _solve(family: Family, sample: Sample, solver: Callable[[LinearSystem], Result], spent_on: SpentOn) -> Outcome:
@@ -321,6 +342,9 @@ def shard_locks(folder: Path, shards: Iterable[Shard]) -> Iterator[None]:
 def prepare_folder(spec: Spec, folder: Path) -> None:
     """Make the dataset's folder and write its spec, or check that the spec there is the same one.
 
+    Another spec gives way if nothing was made of it and nobody is at it: a first try with parameters that do not work
+    must not stand in the way of the second.
+
     Raises
     ------
     ValueError
@@ -330,7 +354,9 @@ def prepare_folder(spec: Spec, folder: Path) -> None:
     if path.exists():
         found = read_json(path)
         wanted = json.loads(json_bytes(spec.as_dict()))
-        if found != wanted:
+        if found != wanted and _nothing_made(folder) and not is_locked(folder / ".lock"):
+            write_atomically(path, json_bytes(wanted))
+        elif found != wanted:
             differing = ", ".join(_differences(found, wanted))
             raise ValueError(
                 f"{folder} holds a dataset of another spec ({differing}). Choose another out=, or delete the folder."
@@ -340,6 +366,11 @@ def prepare_folder(spec: Spec, folder: Path) -> None:
         raise ValueError(f"out={folder} exists and is not a Southwell dataset; choose another place")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json_bytes(spec.as_dict()))
+
+
+def _nothing_made(folder: Path) -> bool:
+    """Whether a dataset's folder holds its spec alone."""
+    return all(path.is_dir() or path.name in ("spec.json", ".lock") for path in folder.rglob("*"))
 
 
 def _differences(found: Any, wanted: Any, prefix: str = "") -> Iterator[str]:
@@ -361,6 +392,22 @@ def _task(arguments: tuple[bytes, int, str]) -> tuple[int, dict[str, Any]]:
     text, index, folder = arguments
     spec = _spec_of(text)
     return index, make_shard(spec, spec.shards[index], Path(folder))
+
+
+def check_share(shard_index: int | None, shard_count: int | None) -> None:
+    """Refuse a job's number, or a number of jobs, that does not fit.
+
+    Raises
+    ------
+    ValueError
+    """
+    if (shard_index is None) != (shard_count is None):
+        raise ValueError("shard.index and shard.count go together: this job's number, and how many jobs there are")
+    for name, value, least in (("shard.index", shard_index, 0), ("shard.count", shard_count, 1)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if shard_index is not None and shard_count is not None and shard_index >= shard_count:
+        raise ValueError(f"shard.index must be from 0 to shard.count - 1 = {shard_count - 1}, got {shard_index}")
 
 
 def generate(
@@ -412,13 +459,7 @@ def generate(
         If a sample fails ten times, or more than 5 % of all draws fail (`require_few_failures`).
     """
     folder = Path(folder)
-    if (shard_index is None) != (shard_count is None):
-        raise ValueError("shard.index and shard.count go together: this job's number, and how many jobs there are")
-    for name, value in (("shard.index", shard_index), ("shard.count", shard_count)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
-    if shard_index is not None and shard_count is not None and not 0 <= shard_index < shard_count:
-        raise ValueError(f"shard.index must be from 0 to shard.count - 1 = {shard_count - 1}, got {shard_index}")
+    check_share(shard_index, shard_count)
     execute = chosen_executor(executor, workers, address)
     spec = planned(spec, folder)
     prepare_folder(spec, folder)

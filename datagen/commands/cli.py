@@ -25,6 +25,10 @@ def said(error: Exception) -> str:
     """What an error says, without the number that OSError puts before it."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}"
+    if isinstance(error, (ZeroDivisionError, OverflowError)):
+        return f"the numbers given lead beyond what can be computed: {error}"
     return str(error)
 
 
@@ -52,7 +56,8 @@ def run(command: Callable[[dict[str, Any]], None], config_name: str) -> None:
     """Run a command under Hydra: compose ``configs/<config_name>.yaml`` and call it with plain Python values.
 
     Misspelt keys and group options end with the near names; bad input (ValueError) with its sentence and code 2; a
-    failure of the machine (OSError, RuntimeError) with code 1. Set HYDRA_FULL_ERROR=1 for the traceback.
+    failure of the machine or of the arithmetic (OSError, RuntimeError, MemoryError, ArithmeticError) with code 1. Set
+    HYDRA_FULL_ERROR=1 for the traceback.
     """
     check_configs()
     handle_termination()
@@ -93,7 +98,7 @@ def run(command: Callable[[dict[str, Any]], None], config_name: str) -> None:
         foreign = isinstance(error, (HydraException, OmegaConfBaseException))
         sentence = _explain(error, config_name) if foreign else str(error)
         fail(sentence, REFUSED)
-    except (OSError, RuntimeError, FloatingPointError) as error:
+    except (OSError, RuntimeError, ArithmeticError, MemoryError) as error:
         if traceback_wanted:
             raise
         fail(said(error), FAILED)

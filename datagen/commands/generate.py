@@ -17,7 +17,7 @@ from datagen.commands.cli import run
 from datagen.commands.own_families import offer_own_families
 from datagen.draw import with_inputs
 from datagen.executors import available_cores
-from datagen.generate import STAGES, estimate, generate
+from datagen.generate import STAGES, check_share, estimate, generate
 from datagen.store import Shard, Spec
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,15 @@ class _Progress:
 
 def generate_command(config: dict[str, Any]) -> None:
     """Plain configuration in, dataset out; see ``configs/generate.yaml`` for the keys."""
+    for group in ("pde", "samples", "shard", "store", "solver", "executor"):
+        if not isinstance(config[group], dict):
+            raise ValueError(f"{group} must hold keys and values, got {config[group]!r}")
+    if config["out"] is None:
+        raise ValueError("out must be given: out=FOLDER")
+    if not isinstance(config["dry_run"], bool):
+        raise ValueError(f"dry_run must be true or false, got {config['dry_run']!r}")
+    index, count = config["shard"]["index"], config["shard"]["count"]
+    check_share(index, count)
     spec = Spec(
         pde=config["pde"],
         seed=config["seed"],
@@ -106,7 +115,6 @@ def generate_command(config: dict[str, Any]) -> None:
     if config["dry_run"]:
         print(estimate(spec).sentence(workers))
         return
-    index, count = config["shard"]["index"], config["shard"]["count"]
     mine = spec.shards if count is None or index is None else spec.shards[index::count]
     progress = _Progress(sum(shard.stop - shard.start for shard in mine))
     started = time.perf_counter()

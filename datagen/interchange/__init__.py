@@ -6,10 +6,15 @@ Every format is a module with a ``TITLE``, a ``SUFFIX``, ``write(samples, path, 
 A file is read as data only: no pickle, no links out of it, nothing larger than what it stores.
 """
 
+import errno
+import math
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
+
+import numpy as np
 
 from datagen.files import written_atomically
 from datagen.interchange import fno_mat, neuraloperator, npz, pdebench, pdebench_grouped, poseidon
@@ -78,6 +83,14 @@ def write_file(samples: Samples, path: str | Path, layout: str) -> Path:
         raise ValueError(f"out={path}: its folder does not exist")
     if path.is_dir():
         raise ValueError(f"out={path} is a folder; name a file, {path / ('data' + module.SUFFIX)} for example")
+    # HDF5 does not survive a disk that fills up under it (it may end the process), so look before. No layout takes more
+    # than all fields, and one more, in all frames; files have a head besides.
+    largest = max(math.prod(samples.about.shape(field.name)) for field in samples.about.fields)
+    values = samples.count * largest * (len(samples.about.fields) + 1)
+    needed = values * np.dtype(samples.dtype).itemsize + 1_000_000
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"{path} may need {needed:,} bytes, and its disk has {free:,} free")
     with written_atomically(path) as place:
         module.write(samples, path, place)
     return path

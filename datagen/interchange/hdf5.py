@@ -1,5 +1,6 @@
 """Reading HDF5 files of others: only plain arrays that are in the file itself, and no larger than what it stores."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
         try:
             yield file
         except (KeyError, OSError, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno not in (None, errno.EIO):
+                raise  # of the system, about what is written meanwhile; HDF5's own have no number
             raise ValueError(f"{path} is damaged: {error}") from None
 
 

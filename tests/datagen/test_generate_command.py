@@ -84,3 +84,20 @@ def test_a_line_every_half_minute_where_nobody_watches(monkeypatch, caplog, watc
     progress.made_shard(spec.shards[0], sidecar)
     progress.bar.close()
     assert ("20 of 20 samples" in caplog.text) == (not watched)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        *(({group: None}, f"{group} must hold keys and values") for group in ("pde", "samples", "shard", "store")),
+        ({"out": None}, "out must be given"),
+        ({"dry_run": "maybe"}, "dry_run must be true or false"),
+        ({"shard": {"size": 3, "index": "a", "count": 3}}, "shard.index must be a whole number"),
+        ({"shard": {"size": 3, "index": 0, "count": 0}}, "shard.count must be a whole number of at least 1"),
+    ],
+)
+def test_nonsense_is_refused_by_its_key_and_leaves_nothing(tmp_path, monkeypatch, changes, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=words):
+        command.generate_command({**CONFIG, "out": "d", **changes})
+    assert not list(tmp_path.iterdir())

@@ -4,9 +4,11 @@ The readers here are written from the documented slicing rules of the peers (doc
 nothing with `datagen.interchange`.
 """
 
+import errno
 import json
 import pickle
 import shutil
+import types
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -671,3 +673,24 @@ def test_a_full_disk_leaves_nothing(darcy, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         export(open_store(darcy), tmp_path / "d.npz", "npz")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+def test_too_small_a_disk_is_refused_before_anything_is_written(darcy, tmp_path, monkeypatch, layout):
+    # HDF5 ends the process (signal 11) when the disk fills up while it writes.
+    monkeypatch.setattr("datagen.interchange.shutil.disk_usage", lambda path: types.SimpleNamespace(free=100))
+    with pytest.raises(OSError, match=r"may need [\d,]+ bytes"):
+        export(open_store(darcy), tmp_path / f"x{FORMATS[layout].SUFFIX}", layout)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+def test_a_full_disk_is_not_blamed_on_the_file_that_is_imported(darcy, tmp_path, monkeypatch, layout):
+    file = export(open_store(darcy), tmp_path / f"x{FORMATS[layout].SUFFIX}", layout)
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("datagen.interchange.folder.write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        import_file(file, tmp_path / "data", layout)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import h5py
@@ -17,6 +18,7 @@ import pytest
 from datagen import files, generate, store
 from datagen.executors import executors
 from datagen.generate import merge, shard_defect, shard_locks, solve_sample
+from datagen.plan import planned
 from datagen.store import DamagedShard, Spec, open_shard, open_store
 from datagen.validate import validate
 
@@ -208,6 +210,50 @@ def test_another_spec_in_the_same_folder_is_refused(copy):
     with pytest.raises(ValueError, match=r"pde\.grid is 12 there and 13 here"):
         generate.generate(Spec(**{**SPEC, "pde": {"name": "darcy", "grid": 13}}), copy, executor="serial")
     assert whole_bytes(copy) == before
+
+
+def test_a_spec_of_which_nothing_was_made_gives_way(tmp_path, monkeypatch):
+    other = Spec(**{**SPEC, "seed": 4, "solver": {"method": "auto", "rtol": 1e-6}})
+    with monkeypatch.context() as patch:
+        patch.setattr(generate, "make_shard", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            generate.generate(other, tmp_path / "data", executor="serial")
+    # Not while somebody may be at it: this lock is of another process.
+    held = "import fcntl, sys; f = open(sys.argv[1], 'ab'); fcntl.lockf(f, fcntl.LOCK_EX, 1, 2); print('', flush=True)"
+    held += "; input()"
+    words = [sys.executable, "-c", held, str(tmp_path / "data/.lock")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(ValueError, match="another spec"):
+            generate.generate(Spec(**SPEC), tmp_path / "data", executor="serial")
+        process.communicate(b"\n")
+    generate.generate(Spec(**SPEC), tmp_path / "data", executor="serial")
+    assert validate(tmp_path / "data", resolve=2).sound
+
+
+def test_a_plan_is_not_taken_over_from_another_spec(tmp_path):
+    auto = {"method": "auto", "rtol": 1e-6}
+    generate.prepare_folder(Spec(**{**SPEC, "solver": {**auto, "plan": "direct"}}), tmp_path / "data")
+    same, other = Spec(**{**SPEC, "solver": auto}), Spec(**{**SPEC, "solver": auto, "seed": 4})
+    assert planned(same, tmp_path / "data").solver["plan"] == "direct"
+    assert planned(other).solver["plan"] != "direct"
+    assert planned(other, tmp_path / "data") == planned(other)
+
+
+@pytest.mark.parametrize(
+    ("pde", "words"),
+    [
+        ({"name": "burgers", "grid": 8, "standard_deviation": 1e60}, "initial_u as drawn is not finite"),
+        ({"name": "darcy", "grid": 8, "high": 1e60}, "coefficient as drawn is not finite"),
+        ({"name": "euler", "grid": 4, "speed": 1e12}, "'pressure' of the state must be positive"),
+    ],
+)
+def test_draws_that_cannot_be_stored_or_evolved_are_failed_draws(pde, words):
+    spec = Spec(**{**SPEC, "pde": pde})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RuntimeError, match=words):
+            solve_sample(spec, "train", 0)
 
 
 def test_whole_numbers_and_floats_are_one_spec(tmp_path):

@@ -375,8 +375,8 @@ _HELD = 1e-4
 # this part of its diagonal is not balanced by its neighbours: 0.3 to 0.8 without islands, below 0.01 where their energy
 # had come out up to 70 % wrong and cost two iterations.
 _FIRMLY = 0.02
-# In one dimension, which a set-up in double precision solves but for the rounding of the cycle, it would cost one or two
-# iterations of three.
+# In one dimension, which a set-up in double precision solves but for the rounding of the cycle, it would cost one or
+# two iterations of three.
 
 
 def _is_easy(A: StencilOperator, stencil: SymmetricStencil) -> bool:

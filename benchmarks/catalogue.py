@@ -163,7 +163,7 @@ def _truth(name: str) -> str:
 def command(name: str) -> list[str]:
     """Words of ``southwell-generate`` for a dataset of at most `MOST_BYTES`."""
     frames = {"frames": FRAMES} if "frames" in option(name) else {}
-    for train in (1000, 100, 10):
+    for train in (100, 10):
         samples = _samples(train, max(train // 10, 1))
         if estimated_bytes(Spec({**option(name), **frames}, 0, samples, 100, SOLVER)) <= MOST_BYTES:
             break

@@ -82,11 +82,11 @@ def test_a_finer_step_agrees_much_better(pde):
     assert fine < max(coarse / 50, 20 * 1e-9 / family.accuracy)
 
 
-@pytest.mark.parametrize("grid", [8, 12, 17, 24, 32])
+@pytest.mark.parametrize(("grid", "nu"), [(8, 0.01), (12, 0.01), (17, 0.01), (32, 0.01), (64, 0.0035), (64, 0.001)])
 @pytest.mark.parametrize("frames", [3, 6, 21])
-def test_shocks_that_no_grid_resolves_are_followed_as_accurately(grid, frames):
-    """Coarse grids too: of the semi-discrete equation the step may leave no more than the family's accuracy."""
-    family = build("burgers", grid=grid, frames=frames)
+def test_shocks_that_no_grid_resolves_are_followed_as_accurately(grid, nu, frames):
+    """Of the semi-discrete equation the step may leave no more than the family's accuracy, on coarse grids too."""
+    family = build("burgers", grid=grid, nu=nu, frames=frames)
     for seed in range(3):
         assert compare(family, seed=seed).worst <= 1
 

@@ -661,7 +661,7 @@ def test_commands_refuse_in_a_sentence(darcy, tmp_path, capsys, words, sentence)
     assert stop.value.code == 2
     if sentence is not None:
         assert sentence in capsys.readouterr().err
-    left = {p.name for p in Path(tmp_path).iterdir()} - {"good.npz", "x.png"}
+    left = {p.name for p in Path(tmp_path).iterdir()} - {"good.npz"}
     assert not left
 
 

@@ -355,7 +355,8 @@ def prepare_folder(spec: Spec, folder: Path) -> None:
         if found != wanted and _nothing_made(folder) and not is_locked(folder / ".lock"):
             write_atomically(path, json_bytes(wanted))
         elif found != wanted:
-            differing = ", ".join(_differences(found, wanted))
+            asked = [words for words in _differences(found, wanted) if not words.startswith("solver.plan ")]
+            differing = ", ".join(asked or _differences(found, wanted))  # the plan follows from what was asked for
             raise ValueError(
                 f"{folder} holds a dataset of another spec ({differing}). Choose another out=, or delete the folder."
             )

@@ -132,7 +132,7 @@ def solve_sample(spec: Spec, split: str, index: int, solver: Callable[[LinearSys
             continue
         return Solved(sample, *outcome, attempt, tuple(failures), seconds)
     raise RuntimeError(
-        f"sample {index} of split {split!r} failed in {attempts} draws, last with {failures[-1]} "
+        f"sample {index} of split {split!r} failed in {attempts} draws, last with {failures[-1].rstrip('. ')}. "
         "Try other parameters of the PDE or a finer grid, and for steady ones another solver.method or solver.rtol."
     )
 
@@ -225,8 +225,8 @@ def require_few_failures(spec: Spec, failures: Sequence[str]) -> None:
     examples = {reason.split(":")[0]: reason for reason in reversed(failures)}
     raise RuntimeError(
         f"{failed} draws failed, more than {TOLERATED_SHARE:.0%} of all draws for {samples:,} samples: "
-        + "; ".join(f"{count} times {examples[kind]}" for kind, count in kinds.most_common(3))
-        + " Choose parameters of the PDE, a grid or a solver that suit each other."
+        + "; ".join(f"{count} times {examples[kind].rstrip('. ')}" for kind, count in kinds.most_common(3))
+        + ". Choose parameters of the PDE, a grid or a solver that suit each other."
     )
 
 

@@ -132,7 +132,7 @@ def solve_sample(spec: Spec, split: str, index: int, solver: Callable[[LinearSys
             continue
         return Solved(sample, *outcome, attempt, tuple(failures), seconds)
     raise RuntimeError(
-        f"sample {index} of split {split!r} failed in {attempts} draws, last with {failures[-1]} "
+        f"sample {index} of split {split!r} failed in {attempts} draws, last with {failures[-1].rstrip('. ')}. "
         "Try other parameters of the PDE or a finer grid, and for steady ones another solver.method or solver.rtol."
     )
 
@@ -227,8 +227,8 @@ def require_few_failures(spec: Spec, failures: Sequence[str]) -> None:
     examples = {reason.split(":")[0]: reason for reason in reversed(failures)}
     raise RuntimeError(
         f"{failed} draws failed, more than {TOLERATED_SHARE:.0%} of all draws for {samples:,} samples: "
-        + "; ".join(f"{count} times {examples[kind]}" for kind, count in kinds.most_common(3))
-        + " Choose parameters of the PDE, a grid or a solver that suit each other."
+        + "; ".join(f"{count} times {examples[kind].rstrip('. ')}" for kind, count in kinds.most_common(3))
+        + ". Choose parameters of the PDE, a grid or a solver that suit each other."
     )
 
 
@@ -357,7 +357,8 @@ def prepare_folder(spec: Spec, folder: Path) -> None:
         if found != wanted and _nothing_made(folder) and not is_locked(folder / ".lock"):
             write_atomically(path, json_bytes(wanted))
         elif found != wanted:
-            differing = ", ".join(_differences(found, wanted))
+            asked = [words for words in _differences(found, wanted) if not words.startswith("solver.plan ")]
+            differing = ", ".join(asked or _differences(found, wanted))  # the plan follows from what was asked for
             raise ValueError(
                 f"{folder} holds a dataset of another spec ({differing}). Choose another out=, or delete the folder."
             )

@@ -173,9 +173,10 @@ def show_command(path: Path, words: Sequence[str]) -> None:
         if place is not None and not place.resolve().parent.is_dir():
             raise ValueError(f"{place}: its folder does not exist")
     first = chosen["first"]
-    figure = plots.contact_sheet(store, split, first, first + chosen["samples"])
-    write_atomically(out, plots.png(figure))
+    sheet = plots.png(plots.contact_sheet(store, split, first, first + chosen["samples"]))
+    frames = None if animation is None else plots.gif(store, split, first)  # both drawn before anything is written
+    write_atomically(out, sheet)
     print(f"samples {first} to {first + chosen['samples'] - 1} of {split} in {out}")
-    if animation is not None:
-        write_atomically(animation, plots.gif(store, split, first))
+    if frames is not None:
+        write_atomically(animation, frames)
         print(f"sample {first} of {split} through time in {animation}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from datagen.files import json_bytes, sha256, sha256_of_file, write_atomically
+from datagen.files import json_bytes, remove_partials, sha256, sha256_of_file, write_atomically
 from datagen.generate import merge, prepare_folder, shard_defect, shard_locks
 from datagen.interchange.samples import Array, Samples
 from datagen.pdes.imported import Imported
@@ -105,6 +105,7 @@ def write_folder(
     first = dict(zip(sizes, np.cumsum([0, *sizes.values()]), strict=False))
     pending = [shard for shard in spec.shards if shard_defect(spec, shard, folder) is not None]
     with shard_locks(folder, pending):
+        remove_partials(folder / name for shard in pending for name in (shard.file, shard.sidecar))
         for shard in pending:
             _write_shard(samples, spec, shard, int(first[shard.split]), folder)
             on_shard(shard.stop - shard.start)

@@ -661,7 +661,7 @@ def test_commands_refuse_in_a_sentence(darcy, tmp_path, capsys, words, sentence)
     assert stop.value.code == 2
     if sentence is not None:
         assert sentence in capsys.readouterr().err
-    left = {p.name for p in Path(tmp_path).iterdir()} - {"good.npz", "x.png"}
+    left = {p.name for p in Path(tmp_path).iterdir()} - {"good.npz"}
     assert not left
 
 
@@ -694,3 +694,14 @@ def test_a_full_disk_is_not_blamed_on_the_file_that_is_imported(darcy, tmp_path,
     monkeypatch.setattr("datagen.interchange.folder.write_atomically", full)
     with pytest.raises(OSError, match="No space left"):
         import_file(file, tmp_path / "data", layout)
+
+
+def test_what_a_killed_import_has_left_is_removed(darcy, tmp_path):
+    file = export(open_store(darcy), tmp_path / "x.npz", "npz")
+    whole = import_file(file, tmp_path / "data", "npz")
+    shard = tmp_path / "data" / whole.shards[0].file
+    shard.unlink()
+    shard.with_name(f"{shard.name}.host-1.partial").write_bytes(b"half")
+    import_file(file, tmp_path / "data", "npz")
+    assert shard.exists()
+    assert not list(tmp_path.rglob("*.partial"))

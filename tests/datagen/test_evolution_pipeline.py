@@ -161,9 +161,10 @@ def test_costs_and_quality_are_of_the_sample(dataset):
     assert np.all(data.record("train", "quality/u_drift") < 1e-14)
     u = data.read("train", "u")
     np.testing.assert_allclose(data.record("train", "quality/u_maximum"), u.max(axis=(1, 2)), rtol=1e-6)
-    # The rule: 0.25 h / max |u|, at most as long, of a field that decays.
-    fastest = abs(u).max(axis=(1, 2))
-    assert np.all(steps <= np.ceil(0.1 * fastest * 32 / 0.25 + 1) * 3)
+    # The rule: 0.25 min(h, 3 nu / max |u|) / max |u|, at most as long, of a field that decays.
+    fastest = abs(u).max(axis=(1, 2)).astype(float)
+    longest = 0.25 * np.minimum(1 / 32, 3 * data.family.nu / fastest) / fastest
+    assert np.all(steps <= np.ceil(0.1 / longest + 1) * 3)
     assert np.all(steps >= 3)
 
 

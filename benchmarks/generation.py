@@ -162,6 +162,7 @@ def timed_triad(n: int, count: int, begin: float = 0.0) -> dict[str, Any]:
 
 def two_workers(name: str, work: Callable[..., dict[str, Any]], n: int, count: int) -> Entry:
     """One process alone, and two at the same time; the mean of what each takes."""
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))  # for the workers
     pool = ProcessPoolExecutor(2, get_context("spawn"))
 
     def beside_each_other(workers: int) -> Answer:

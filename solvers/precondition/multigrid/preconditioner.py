@@ -67,7 +67,8 @@ class Multigrid:
         two of points, which stay in the cache for the second one, and one of lines.
     dtype : "float32" or "float64"
         Precision of the cycle. Single precision halves the memory traffic and costs no iterations: A, x and the
-        residual keep their own.
+        residual keep their own. The set-up is in single precision too where that is known to cost nothing (no lines,
+        islands of high contrast or floating constants, see `_is_easy`), otherwise in double.
 
     Attributes
     ----------

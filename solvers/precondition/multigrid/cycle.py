@@ -173,25 +173,28 @@ def _prolong(arena, level, coarse, rows, transfers, products, active, first, las
 @_inner
 def _read_rows(arena, level, rows, natural, start, scale, first, last):  # type: ignore[no-untyped-def]
     """The right-hand side from a natural field."""
-    b0, half = level[RIGHT_SIDE] + 1, level[HALF_WIDTH]
     for i in range(first, last):
-        b = b0 + rows[i, ROW_SPLIT]
-        for odd in range(2):
-            out, origin = _U(b + odd * half), _U(start + rows[i, ROW_NATURAL] + odd)
-            for k in range(_U(level[ODDS] if odd else level[EVENS])):
-                arena[out + k] = scale * natural[origin + k + k]
+        even, origin = _U(level[RIGHT_SIDE] + 1 + rows[i, ROW_SPLIT]), _U(start + rows[i, ROW_NATURAL])
+        odd, odds = even + _U(level[HALF_WIDTH]), _U(level[ODDS])
+        # Both in one loop: what is read is contiguous then, and the compiler takes it apart in vector instructions.
+        for k in range(odds):
+            arena[even + k] = scale * natural[origin + k + k]
+            arena[odd + k] = scale * natural[origin + k + k + _U(1)]
+        if level[EVENS] > level[ODDS]:
+            arena[even + odds] = scale * natural[origin + odds + odds]
 
 
 @_inner
 def _write_rows(arena, level, rows, natural, start, scale, first, last):  # type: ignore[no-untyped-def]
     """The iterate to a natural field."""
-    x0, half = level[ITERATE] + 1, level[HALF_WIDTH]
     for i in range(first, last):
-        x = x0 + rows[i, ROW_SPLIT]
-        for odd in range(2):
-            a, to = _U(x + odd * half), _U(start + rows[i, ROW_NATURAL] + odd)
-            for k in range(_U(level[ODDS] if odd else level[EVENS])):
-                natural[to + k + k] = scale * arena[a + k]
+        even, to = _U(level[ITERATE] + 1 + rows[i, ROW_SPLIT]), _U(start + rows[i, ROW_NATURAL])
+        odd, odds = even + _U(level[HALF_WIDTH]), _U(level[ODDS])
+        for k in range(odds):
+            natural[to + k + k] = scale * arena[even + k]
+            natural[to + k + k + _U(1)] = scale * arena[odd + k]
+        if level[EVENS] > level[ODDS]:
+            natural[to + odds + odds] = scale * arena[even + odds]
 
 
 @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, nogil=True, fastmath={"contract", "reassoc"})

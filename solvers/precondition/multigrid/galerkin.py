@@ -169,6 +169,17 @@ def interpolate(  # type: ignore[no-untyped-def]
                 add_products(arena, arena, arena, count, out, straight, divisor, corner_terms, first, last, cell, parts)
 
 
+@_inner
+def _take_apart(arena, field, out, half, start, width, scale):  # type: ignore[no-untyped-def]
+    """A row times `scale`, even points first, odd ones `half` further on."""
+    even, odd, origin, odds = _U(out), _U(out + half), _U(start), _U(width // 2)
+    for k in range(odds):
+        arena[even + k] = scale * field[origin + k + k]
+        arena[odd + k] = scale * field[origin + k + k + _U(1)]
+    if width % 2:
+        arena[even + odds] = scale * field[origin + odds + odds]
+
+
 @_compiled
 def galerkin(arena, workspace, length, parents, cells, rows, count, half, entries, groups, products, last_products):  # type: ignore[no-untyped-def]
     """The coarse operator P'AP of one level; returns its smallest diagonal entry.
@@ -188,10 +199,7 @@ def galerkin(arena, workspace, length, parents, cells, rows, count, half, entrie
             first, last = entries[e, 3], entries[e, 4]
             add_products(arena, arena, arena, count, total, parts, -1, last_products, first, last, cell, parts)
             out = entries[e, 0] + rows[r] + 1
-            for odd in range(2):
-                to, origin = _U(out + odd * half), _U(total + odd)
-                for k in range(_U((count + 1 - odd) // 2)):
-                    arena[to + k] = arena[origin + k + k]
+            _take_apart(arena, arena, out, half, total, count, 1)
             if e == 0:
                 for k in range(count):
                     if arena[total + k] != 0:
@@ -250,10 +258,7 @@ def factor_lines(arena, starts, steps, diagonal, link, pivots, closure):  # type
 def split(arena, start, rows, half, width, field, scale):  # type: ignore[no-untyped-def]
     """Write a plain field times `scale` as the split field that begins at `start`."""
     for r in range(rows.size):
-        for odd in range(2):
-            to, origin = _U(start + rows[r] + odd * half + 1), _U(r * width + odd)
-            for k in range(_U((width + 1 - odd) // 2)):
-                arena[to + k] = scale * field[origin + k + k]
+        _take_apart(arena, field, start + rows[r] + 1, half, r * width, width, scale)
 
 
 @_compiled

@@ -62,13 +62,16 @@ def detect(A: Any) -> StencilOperator | None:
 
 def _usual_distances(A: Any) -> list[int]:
     """Distances column minus row, above the diagonal, that a good part of the rows has."""
-    n = A.shape[0]
-    count = min(_SAMPLE, n)
-    # Evenly spread, but not regularly: that could meet the same column of the grid again and again.
-    rows = np.arange(count) * n // count
-    rows = np.minimum(rows + np.arange(count) % 7, n - 1)
+    rows = _sampled(A.shape[0])
     distances, often = _distances(A.indptr, A.indices, A.data, rows)
-    return sorted(distances[often >= _USUAL * count].tolist())
+    return sorted(distances[often >= _USUAL * rows.size].tolist())
+
+
+@lru_cache(maxsize=64)
+def _sampled(n: int) -> np.ndarray:
+    """Numbers of rows, evenly spread but not regularly: that could meet the same column of the grid again and again."""
+    count = min(_SAMPLE, n)
+    return np.minimum(np.arange(count) * n // count + np.arange(count) % 7, n - 1)
 
 
 @njit(cache=True, nogil=True)
@@ -132,6 +135,12 @@ def _neighbours(grid: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], tup
     return around, tuple(sum(i * s for i, s in zip(offset, strides, strict=True)) for offset in around)
 
 
+@lru_cache(maxsize=64)
+def _tables(grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The shape, and the same as arrays."""
+    return np.array(grid), *map(np.array, _neighbours(grid))
+
+
 def _fill(A: Any, grid: tuple[int, ...], distances: list[int]) -> StencilOperator | None:
     """The operator on this grid, or None if an entry does not fit."""
     around, shifts = _neighbours(grid)
@@ -141,20 +150,21 @@ def _fill(A: Any, grid: tuple[int, ...], distances: list[int]) -> StencilOperato
         found = _fill_half(A, grid, distances)
         if found is not None:
             return found
+    matrix, n = (A.indptr, A.indices, A.data), A.shape[0]
     expected = [abs(shift) in (0, *distances) for shift in shifts]
     # If other offsets occur, which is rare, once more with room for all.
     for room in (expected, [True] * len(around)):
         slots = np.where(room, np.cumsum(room) - 1, -1)
         used, wraps = np.zeros(len(around), dtype=np.bool_), np.zeros(len(grid), dtype=np.int64)
-        fields, facts = np.empty((sum(room), A.shape[0]), dtype=A.dtype), np.zeros(3)
-        outcome = collect(A.indptr, A.indices, A.data, np.array(grid), slots, used, wraps, fields, facts)
+        fields, facts = np.empty(sum(room) * n, dtype=A.dtype), np.zeros(3)
+        outcome = collect(matrix, *_tables(grid), slots, used, wraps, fields, facts)
         if outcome != NO_ROOM:
             break
     if outcome == NO_STENCIL:
         return None
     if not np.array_equal(used, room):
-        fields = fields[slots[used]]
-    fields.shape = (len(fields), *grid)  # in place: the operator takes over what owns its memory and is frozen
+        fields = fields.reshape(-1, n)[slots[used]]
+    fields.shape = (-1, *grid)  # in place: the operator takes over what owns its memory and is frozen
     fields.flags.writeable = False
     found = StencilOperator(
         [offset for offset, is_used in zip(around, used, strict=True) if is_used],
@@ -175,17 +185,20 @@ def _fill_half(A: Any, grid: tuple[int, ...], distances: list[int]) -> StencilOp
     ahead = [k for k in range(middle + 1, len(around)) if shifts[k] in distances]
     if not ahead or min(shifts[k] for k in ahead) <= 0:
         return None
+    n, links = A.shape[0], len(ahead)
     slots = np.full(len(around), -1)
     slots[middle] = 0
     for place, k in enumerate(ahead, start=1):
-        slots[k], slots[len(around) - 1 - k] = place, place + len(ahead)
+        slots[k], slots[len(around) - 1 - k] = place, place + links
     used, wraps, facts = np.zeros(len(around), dtype=np.bool_), np.zeros(len(grid), dtype=np.int64), np.zeros(3)
-    fields, steps = np.empty((1 + len(ahead), A.shape[0])), np.array([shifts[k] for k in ahead])
-    outcome = collect_half(A.indptr, A.indices, A.data, np.array(grid), slots, used, wraps, steps, fields, facts)
-    if outcome != FITS or np.count_nonzero(used) < 1 + 2 * len(ahead):
+    fields, ahead_by = np.empty((1 + links) * n + links * grid[-1]), np.array([shifts[k] for k in ahead])
+    matrix = (A.indptr, A.indices, A.data)
+    outcome = collect_half(matrix, *_tables(grid), slots, used, wraps, ahead_by, fields, facts)
+    if outcome != FITS or np.count_nonzero(used) < 1 + 2 * links:
         return None
     fields.flags.writeable = False
-    half = HalfStencil(fields, 0, {around[k]: (place, shifts[k]) for place, k in enumerate(ahead, start=1)})
+    kept = fields[: (1 + links) * n].reshape(-1, n)
+    half = HalfStencil(kept, 0, {around[k]: (place, shifts[k]) for place, k in enumerate(ahead, start=1)})
     found = StencilOperator.from_half(half, grid)
     found.row_sums = RowSums.from_facts(facts)
     return found

@@ -138,7 +138,8 @@ def _neighbours(grid: tuple[int, ...]) -> tuple[tuple[tuple[int, ...], ...], tup
 @lru_cache(maxsize=64)
 def _tables(grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The shape, and the same as arrays."""
-    return np.array(grid), *map(np.array, _neighbours(grid))
+    around, shifts = _neighbours(grid)
+    return np.array(grid), np.array(around), np.array(shifts)
 
 
 def _fill(A: Any, grid: tuple[int, ...], distances: list[int]) -> StencilOperator | None:

@@ -5,6 +5,7 @@ operator needs one coefficient of each pair of opposite ones, and the direction 
 cache, having just been updated.
 """
 
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Self
 
@@ -129,6 +130,11 @@ class HalfStencil:
         for row, shift in links.values():
             terms += [(row * n, shift), (row * n - shift, -shift)]
         self._terms = np.array(terms, dtype=np.int64)
+
+    @cached_property
+    def diagonal_range(self) -> tuple[float, float]:
+        """The smallest and the largest diagonal entry; NaN if there is one."""
+        return float(self.diagonal.min()), float(self.diagonal.max())
 
     @property
     def fields(self) -> dict[Offset, np.ndarray]:

@@ -101,17 +101,19 @@ class KroneckerSum:
         """
         dimensions = len(A.grid_shape)
         zero = (0,) * dimensions
+        half = A.half  # whose links behind are those ahead, mirrored
+        if half is not None and _differs_in_the_middle(half.diagonal.reshape(A.grid_shape)):
+            return None
         if A.dtype.kind == "c" or A.mask is not None or zero not in A.offsets:
             return None
         if any(sum(map(abs, offset)) > 1 for offset in A.offsets):
             return None
-        half = A.half  # whose links behind are those ahead, mirrored
         if half is None:
             fields = dict(zip(A.offsets, A.coefficients, strict=True))
         else:
             fields = {offset: field.reshape(A.grid_shape) for offset, field in half.fields.items()}
         origin = float(fields[zero][zero])
-        if not np.isfinite(origin) or _differs_in_the_middle(fields[zero], origin):
+        if not np.isfinite(origin) or _differs_in_the_middle(fields[zero]):
             return None
         diagonals = [_line(fields[zero], axis) - (origin if axis else 0.0) for axis in range(dimensions)]
         scale = abs(origin) + max(float(np.max(np.abs(line))) for line in diagonals)
@@ -157,12 +159,12 @@ def _tridiagonal(diagonal: np.ndarray, ahead: np.ndarray, behind: np.ndarray) ->
     return Tridiagonal(diagonal, ahead[:-1], float(ahead[-1]))
 
 
-def _differs_in_the_middle(field: np.ndarray, origin: float) -> bool:
+def _differs_in_the_middle(field: np.ndarray) -> bool:
     """Whether a point in the middle shows that a field is no sum of lines, by far: most fields that are none do."""
     middle = tuple(size // 2 for size in field.shape)
-    ends = (field[tuple(m if other == axis else 0 for other, m in enumerate(middle))] for axis in range(field.ndim))
-    value = float(field[middle])
-    return abs(value - sum(map(float, ends)) + (field.ndim - 1) * origin) > 1e-3 * (abs(value) + abs(origin))
+    origin, value = field.item(0), field[middle].item()
+    ends = sum(field[(0,) * axis + (m,) + (0,) * (field.ndim - 1 - axis)].item() for axis, m in enumerate(middle))
+    return bool(abs(value - ends + (field.ndim - 1) * origin) > 1e-3 * (abs(value) + abs(origin)))
 
 
 def _line(field: np.ndarray, axis: int) -> np.ndarray:

@@ -267,6 +267,8 @@ class System:
     @cached_property
     def _diagonal_range(self) -> tuple[float, float]:
         """Smallest and largest real part on the diagonal; NaN if it holds one."""
+        if self._half is not None:
+            return self._half.diagonal_range
         d = self.diagonal
         return (0.0, 0.0) if d is None else (float(d.real.min()), float(d.real.max()))
 

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -49,6 +50,7 @@ _U = np.uint64
 _ONES, _TOTAL, _DIVISOR, _PARTS = range(4)
 
 
+@lru_cache(maxsize=64)
 def workspace_size(plan: Plan) -> int:
     """Numbers that the set-up needs at the end of the arena: three rows, and one for each neighbour."""
     return (_PARTS + 3 ** len(plan.shape)) * _row_length(plan, 0)
@@ -60,38 +62,34 @@ def _row_length(plan: Plan, number: int) -> int:
 
 
 @_inner
-def _lump_near_boundary(arena, at, row_sum, lumps, sums, lump_sides, sides, side_terms, parts, length):  # type: ignore[no-untyped-def]
-    """Lump the coefficients of a point that has a row sum, if it lacks the links of just one lumped side.
+def _lump_near_boundary(arena, at, row_sum, lumps, sides, side_terms, parts, length):  # type: ignore[no-untyped-def]
+    """Mend the lumped coefficients of a point that has a row sum, if it lacks the links of just one lumped side.
 
     ``at``: position of the point's row plus its place in it; ``parts``: position of its first lumped coefficient, the
-    next ones `length` further each. ``sides``: per axis and side the terms of all links to that side, and whether the
-    axis is an odd one.
+    next ones `length` further each. ``sides``: per axis and side where among the terms the links to that side begin
+    that belong to each lump, where they end, and whether the axis is an odd one.
     """
-    far = -1
+    far, missing = -1, 0
     for s in range(sides.shape[0]):
         total = 0.0
-        for t in range(sides[s, 0], sides[s, 1]):
+        for t in range(sides[s, 0], sides[s, lumps]):
             total += abs(arena[at + side_terms[t]])  # links of both signs may cancel, and are there all the same
         if total == 0:
-            if sides[s, 2] or far >= 0:
-                return
-            far = s ^ 1
-    if far < 0:
+            missing += 1
+            far = -1 if sides[s, lumps + 1] else s ^ 1
+    if missing != 1 or far < 0:
         return
     total = 0.0
-    for t in range(sides[far, 0], sides[far, 1]):
+    for t in range(sides[far, 0], sides[far, lumps]):
         total += arena[at + side_terms[t]]
     if not total < 0:
         return
-    factor = 1 - row_sum / total
-    for q in range(lumps.shape[0] - 1, -1, -1):
+    surplus = -row_sum / total
+    for q in range(lumps - 1, -1, -1):
         lump = 0.0
-        for t in range(lumps[q, 0], lumps[q, 1]):
-            a = arena[at + sums[t, 0]]
-            for column in range(lump_sides.shape[1]):
-                if lump_sides[t, column] == far:
-                    a *= factor
-            lump += a
+        for t in range(sides[far, q], sides[far, q + 1]):
+            lump += arena[at + side_terms[t]]
+        lump = arena[parts + q * length] + surplus * lump
         if q > 0 or lump > 0:
             arena[parts + q * length] = lump
 
@@ -109,7 +107,6 @@ def interpolate(  # type: ignore[no-untyped-def]
     classes,
     lumps,
     sums,
-    lump_sides,
     corners,
     corner_terms,
     sides,
@@ -152,10 +149,10 @@ def interpolate(  # type: ignore[no-untyped-def]
                 for k in range(count):
                     row_sum = arena[total + k]
                     if abs(row_sum) > rounding * arena[base + diagonal + k]:
+                        count_of = own_lumps.shape[0]
                         _lump_near_boundary(
-                            arena, base + k, row_sum, own_lumps, sums, lump_sides, own_sides, side_terms,
-                            parts + k, length,
-                        )  # fmt: skip
+                            arena, base + k, row_sum, count_of, own_sides, side_terms, parts + k, length
+                        )
             # Positive links can cancel the sum; the diagonal alone is then the safe scale. Where there is none, at
             # points that do not exist, weights are zero.
             p = _U(parts)
@@ -262,18 +259,30 @@ def split(arena, start, rows, half, width, field, scale):  # type: ignore[no-unt
 
 
 @_compiled
-def fill_zeros(arena, start, size):  # type: ignore[no-untyped-def]
-    """Ones for the zeros of a field."""
-    for i in range(start, start + size):
-        if arena[i] == 0:
-            arena[i] = 1
+def clear(arena, fields):  # type: ignore[no-untyped-def]
+    """Zeros in fields, given by their starts and sizes."""
+    for row in range(fields.shape[0]):
+        start = _U(fields[row, 0])
+        for k in range(_U(fields[row, 1])):
+            arena[start + k] = 0
+
+
+@_compiled
+def fill_zeros(arena, fields):  # type: ignore[no-untyped-def]
+    """Ones for the zeros of the same."""
+    one = arena.dtype.type(1)
+    for row in range(fields.shape[0]):
+        start = _U(fields[row, 0])
+        for k in range(_U(fields[row, 1])):
+            arena[start + k] = one if arena[start + k] == 0 else arena[start + k]
 
 
 @_compiled
 def invert(matrix, inverse, smallest):  # type: ignore[no-untyped-def]
-    """Inverse of a small symmetric positive definite matrix by its Cholesky factor L; its least pivot, relatively.
+    """Inverse of a small symmetric positive definite matrix by its Cholesky factor L.
 
-    0 if a pivot is not above `smallest` times the largest diagonal entry: the inverse is not there then.
+    Returns its least pivot, relatively, and the least ``1 / (a_ii (A^-1)_ii)``. Zeros if a pivot is not above
+    `smallest` times the largest diagonal entry: the inverse is not there then.
     """
     n = matrix.shape[0]
     factor = np.zeros((n, n))
@@ -292,7 +301,7 @@ def invert(matrix, inverse, smallest):  # type: ignore[no-untyped-def]
                 factor[i, i] = np.sqrt(total)
                 least = min(least, total)
             else:
-                return 0.0
+                return 0.0, 0.0
     # Rows of L^-1 in place of those of L, then L^-T L^-1.
     for j in range(n):
         factor[j, j] = 1 / factor[j, j]
@@ -307,7 +316,10 @@ def invert(matrix, inverse, smallest):  # type: ignore[no-untyped-def]
             for k in range(i, n):
                 total += factor[k, i] * factor[k, j]
             inverse[i, j] = inverse[j, i] = total
-    return least / largest
+    held = 1.0
+    for i in range(n):
+        held = min(held, 1 / (matrix[i, i] * inverse[i, i]))
+    return least / largest, held
 
 
 # -- Tables of the kernels ------------------------------------------------------------------------------------------
@@ -345,22 +357,14 @@ class SetupTables:
 
     Attributes
     ----------
-    parents, cells, rows, odd_exists : ndarray, shape (coarse rows,)
-        Positions of the row of ``2 I`` in fine split fields, of that of I in coarse natural and split ones, and bits
-        for the outer axes along which there is a point ``2 I + 1``.
-    length : int
-        Of the rows of the workspace.
-    interpolation, galerkin
-        Tables, in the order of the arguments of the two kernels.
+    interpolation : list of tuples
+        Arguments of `interpolate` after the first two, a tuple for each time it is to be called.
+    galerkin : tuple
+        The same for `galerkin`.
     """
 
-    parents: np.ndarray
-    cells: np.ndarray
-    rows: np.ndarray
-    odd_exists: np.ndarray
-    length: int
-    interpolation: tuple[np.ndarray, ...]
-    galerkin: tuple[np.ndarray, ...]
+    interpolation: list[tuple[Any, ...]]
+    galerkin: tuple[Any, ...]
 
 
 @lru_cache(maxsize=64)
@@ -368,13 +372,24 @@ def setup_tables(plan: Plan, number: int) -> SetupTables:
     """Tables for interpolation from level `number` + 1 and the Galerkin operator there."""
     level, table = plan.tables["levels"][number], plan.tables["rows"]
     targets = table[level[c.FIRST_TARGET] :][: level[c.TARGET_COUNT]]
-    coarse = plan.layouts[number + 1]
+    fine, coarse = plan.layouts[number], plan.layouts[number + 1]
     # Columns by value, not by name inside the kernels: numba does not see when a name of another file changes.
+    # Of the coarse rows: positions of the row of 2 I in fine split fields, and of that of I in coarse natural ones;
+    # bits for the outer axes along which there is a point 2 I + 1.
     parents, cells, odd_exists = (targets[:, k].copy() for k in (c.ROW_PARENT, c.ROW_NATURAL, c.ROW_ODD_EXISTS))
     rows = coarse.padded_row * 2 * coarse.half_width
     length = _row_length(plan, number)
-    interpolation, products = _interpolation_tables(plan, number, length), _galerkin_tables(plan, number, length)
-    return SetupTables(parents, cells, rows, odd_exists, length, interpolation, products)
+    classes, *others = _interpolation_tables(plan, number, length)
+    odds, evens = fine.shape[-1] // 2, (fine.shape[-1] + 1) // 2
+    batches = [classes]
+    if any(fine.periodic):
+        # Points between many coarse ones need the weights of those between fewer, across the seam too.
+        between = np.array([int(parity).bit_count() + int(odd) for parity, odd in classes[:, :2]])
+        batches = [classes[between == count] for count in range(1, fine.dimensions + 1)]
+    return SetupTables(
+        [(length, parents, cells, odd_exists, odds, evens, batch, *others) for batch in batches],
+        (length, parents, cells, rows, coarse.shape[-1], coarse.half_width, *_galerkin_tables(plan, number, length)),
+    )
 
 
 def _table(rows: Sequence[tuple[int, ...]], columns: int) -> np.ndarray:
@@ -386,7 +401,6 @@ def _interpolation_tables(plan: Plan, number: int, length: int) -> tuple[np.ndar
     classes: list[tuple[int, ...]] = []
     lumps: list[tuple[int, ...]] = []
     sums: list[tuple[int, int]] = []
-    lump_sides: list[tuple[int, ...]] = []
     corners: list[tuple[int, ...]] = []
     corner_terms: list[tuple[int, ...]] = []
     sides: list[tuple[int, ...]] = []
@@ -407,10 +421,6 @@ def _interpolation_tables(plan: Plan, number: int, length: int) -> tuple[np.ndar
             members.sort(key=lambda o: any(o))  # the diagonal first
             for o in members:
                 sums.append((plan.coefficient_place(number, point, o), 0))
-                # The sides (2 axis + side) of the lumped axes to which it leads.
-                lump_sides.append(
-                    tuple(-1 if axis in odd or not o[axis] else 2 * axis + (o[axis] > 0) for axis in range(dimensions))
-                )
             lumps.append((first, len(sums)))
         for corner in product(*[(-1, 1) if i else (0,) for i in point]):
             coarse = tuple((step + 1) // 2 if i else 0 for step, i in zip(corner, point, strict=True))
@@ -427,9 +437,13 @@ def _interpolation_tables(plan: Plan, number: int, length: int) -> tuple[np.ndar
             corners.append((plan.weight_place(number, opposite) + position, first, len(corner_terms), straight))
         for axis in range(dimensions):
             for side in (-1, 1):
-                first = len(side_terms)
-                side_terms += [plan.coefficient_place(number, point, o) for o in stencil if o[axis] == side]
-                sides.append((first, len(side_terms), point[axis]))
+                spans_of_lumps = [len(side_terms)]
+                for q in directions:
+                    members = [o for o in stencil if all(o[a] == q[a] for a in odd) and o[axis] == side]
+                    side_terms += [plan.coefficient_place(number, point, o) for o in members]
+                    spans_of_lumps.append(len(side_terms))
+                unused = [0] * (3**dimensions - len(directions))
+                sides.append((*spans_of_lumps, point[axis], *unused))
         parity = sum(i << axis for axis, i in enumerate(point[:-1]))
         spans = (first_lump, len(lumps), first_corner, len(corners), first_side, len(sides))
         classes.append((parity, point[-1], *spans))
@@ -437,10 +451,9 @@ def _interpolation_tables(plan: Plan, number: int, length: int) -> tuple[np.ndar
         _table(classes, 8),
         _table(lumps, 2),
         _table(sums, 2),
-        _table(lump_sides, dimensions),
         _table(corners, 4),
         _table(corner_terms, 2),
-        _table(sides, 3),
+        _table(sides, 3**dimensions + 2),
         np.array(side_terms, dtype=np.int64),
     )
 

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from solvers.precondition.multigrid import cycle as c
 from solvers.precondition.multigrid.colours import COLOURS
 from solvers.precondition.multigrid.galerkin import (
+    clear,
     factor_lines,
     fill_zeros,
     galerkin,
@@ -226,8 +227,7 @@ def empty_arena(plan: Plan, dtype: np.dtype, scratch: bool) -> np.ndarray:
     if any(plan.periodic):
         arena[:] = 0
     elif not scratch:
-        for layout, places in zip(plan.layouts, plan.places, strict=True):
-            _field(arena, places["diagonal"], layout.split_size)[:] = 0
+        clear(arena, plan.diagonals)
     return arena
 
 
@@ -242,8 +242,7 @@ def fill_voids(plan: Plan, arena: np.ndarray) -> None:
 
     Only when all levels are there: a coarse point may exist where its fine point does not, if it serves others.
     """
-    for layout, places in zip(plan.layouts, plan.places, strict=True):
-        fill_zeros(arena, places["diagonal"], layout.split_size)
+    fill_zeros(arena, plan.diagonals)
 
 
 def fill_operator(
@@ -280,17 +279,9 @@ def coarsen(plan: Plan, arena: np.ndarray, level: int) -> float:
     """Interpolation to a level and the Galerkin operator of the next; returns the latter's smallest diagonal entry."""
     if any(plan.layouts[level].folds):
         return _coarsen_and_fold(plan, arena, level)
-    fine, tables = plan.layouts[level], setup_tables(plan, level)
-    classes, *others = tables.interpolation
-    evens, odds = (fine.shape[-1] + 1) // 2, fine.shape[-1] // 2
-    batches = [classes]
-    if any(fine.periodic):
-        # Points between many coarse ones need the weights of those between fewer, across the seam too.
-        between = [int(parity).bit_count() + int(odd) for parity, odd in classes[:, :2]]
-        batches = [classes[np.array(between) == count] for count in range(1, fine.dimensions + 1)]
-    for batch in batches:
-        rows = (tables.parents, tables.cells, tables.odd_exists)
-        interpolate(arena, arena.size - workspace_size(plan), tables.length, *rows, odds, evens, batch, *others)
+    workspace = arena.size - workspace_size(plan)
+    for arguments in setup_tables(plan, level).interpolation:
+        interpolate(arena, workspace, *arguments)
         fill_weight_ghosts(plan, arena, level)
     return galerkin_operator(plan, arena, level)
 
@@ -345,10 +336,7 @@ def _fold(coefficients: dict[Offset, np.ndarray], axis: int) -> dict[Offset, np.
 
 def galerkin_operator(plan: Plan, arena: np.ndarray, level: int) -> float:
     """The operator of level + 1 from that of `level` and its weights; returns its smallest diagonal entry."""
-    coarse, tables = plan.layouts[level + 1], setup_tables(plan, level)
-    rows = (tables.parents, tables.cells, tables.rows)
-    workspace = arena.size - workspace_size(plan)
-    smallest = galerkin(arena, workspace, tables.length, *rows, coarse.shape[-1], coarse.half_width, *tables.galerkin)
+    smallest = galerkin(arena, arena.size - workspace_size(plan), *setup_tables(plan, level).galerkin)
     fill_operator_ghosts(plan, arena, level + 1)
     return float(smallest)
 
@@ -447,35 +435,25 @@ def fill_weight_ghosts(plan: Plan, arena: np.ndarray, level: int) -> None:
                 weight[at(axis, ghost)] = weights[own][at(axis, neighbour)] if any(own) else 1.0
 
 
-def coarsest_inverse(plan: Plan, arena: np.ndarray) -> tuple[np.ndarray, float]:
-    """(Pseudo-)inverse of the coarsest operator, and how definite that is.
+def coarsest_inverse(plan: Plan, arena: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """(Pseudo-)inverse of the coarsest operator, how definite that is, and how firmly its points are held.
 
-    The second number is positive if it is positive definite, zero if it is singular, negative if indefinite.
+    The second number is positive if it is positive definite, zero if it is singular, negative if indefinite. The third
+    is the smallest share of a diagonal entry that is left where all other points follow, ``1 / (a_ii (A^-1)_ii)``, a
+    Schur complement: about one for points that are held by the sides around them, next to nothing for an island, which
+    is held by weak links only. 0 if the operator is not positive definite.
     """
     entries, positions = plan.coarsest_entries
     points = plan.layouts[-1].points
     matrix = np.bincount(entries, weights=arena[positions], minlength=points * points).reshape(points, points)
     inverse = np.empty_like(matrix)
     singular = _SINGULAR[arena.dtype.char]
-    smallest = invert(matrix, inverse, singular)
+    smallest, held = invert(matrix, inverse, singular)
     if smallest > 0:
-        return inverse, smallest
+        return inverse, smallest, held
     values, vectors = np.linalg.eigh(matrix)
     largest = float(np.max(np.abs(values)))
     floating = np.abs(values) <= singular * largest
     reciprocal = np.where(floating, 0.0, 1.0 / np.where(floating, 1.0, values))
     smallest = 0.0 if floating.any() and values[0] > -singular * largest else float(values[0]) / largest
-    return (vectors * reciprocal) @ vectors.T, smallest
-
-
-def least_held(plan: Plan, arena: np.ndarray) -> float:
-    """The smallest share of a diagonal entry of the coarsest operator that is left where all other points follow.
-
-    That is ``1 / (a_ii (A^-1)_ii)``, a Schur complement: about one for points that are held by the sides around them,
-    next to nothing for an island, which is held by weak links only. 0 if the operator is not positive definite.
-    """
-    inverse, smallest = coarsest_inverse(plan, arena)
-    if not smallest > 0:
-        return 0.0
-    diagonal = operator_field(plan, arena, len(plan.layouts) - 1, (0,) * len(plan.shape)).reshape(-1)
-    return float(1.0 / np.max(diagonal * np.diag(inverse)))
+    return (vectors * reciprocal) @ vectors.T, smallest, 0.0

@@ -2,7 +2,9 @@
 couples most strongly."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import frexp, gcd, prod
+from typing import NoReturn
 
 import numpy as np
 from numba import njit
@@ -64,7 +66,10 @@ class SymmetricStencil:
             # The usual case: nothing to take apart.
             links = {offset: link.reshape(A.grid_shape) for offset, link in half.links.items()}
             diagonal = half.diagonal.reshape(A.grid_shape)
-            return cls(A.grid_shape, A.periodic, diagonal, links, True, _positive(diagonal), float(diagonal.max()))
+            smallest, largest = half.diagonal_range
+            if not smallest > 0:
+                _refuse(diagonal, diagonal)
+            return cls(A.grid_shape, A.periodic, diagonal, links, True, smallest, largest)
         if A.dtype.kind == "c":
             raise TypeError("A: multigrid works on real operators, got complex coefficients; use ILU or 'direct'")
         far = [offset for offset in A.offsets if max(map(abs, offset)) > 1]
@@ -79,7 +84,9 @@ class SymmetricStencil:
         diagonal = coefficients.get(zero, np.zeros(shape))
         largest = float(diagonal.max())
         inside = diagonal if A.mask is None else np.where(A.mask.reshape(shape), diagonal, largest)
-        smallest = _positive(diagonal, inside)
+        smallest = float(inside.min())
+        if not smallest > 0:
+            _refuse(diagonal, inside)
         links, symmetric = {}, True
         # Two assemblies of one entry differ by a few roundings of its largest contribution.
         tolerance = 100 * float(np.finfo(A.dtype).eps) * largest
@@ -107,30 +114,28 @@ class SymmetricStencil:
         steps = [tuple(int(other == axis) for other in range(dimensions)) for axis in range(dimensions)]
         if dimensions == 1 or not all(step in self.links for step in steps):
             return ()
-        points = self.diagonal.size
-        # A sample of points is enough; its stride shares no factor with a side, or it would miss columns.
-        stride = max(1, points // _SAMPLE)
-        while stride > 1 and any(gcd(stride, size) > 1 for size in self.shape):
-            stride += 1
+        stride = _sampling_stride(self.shape)
         shifts = tuple(prod(self.shape[axis + 1 :]) for axis in range(dimensions))
         strong = _strong_share(tuple(self.links[step].reshape(-1) for step in steps), shifts, stride, STRONG)
         return tuple(axis for axis in range(dimensions) if strong[axis] > SHARE and self.shape[axis] > 2)
 
 
-def _positive(diagonal: np.ndarray, inside: np.ndarray | None = None) -> float:
-    """The smallest diagonal entry, refused if it is not positive.
+@lru_cache(maxsize=64)
+def _sampling_stride(shape: tuple[int, ...]) -> int:
+    """A sample of points is enough; its stride shares no factor with a side, or it would miss columns."""
+    stride = max(1, prod(shape) // _SAMPLE)
+    while stride > 1 and any(gcd(stride, size) > 1 for size in shape):
+        stride += 1
+    return stride
 
-    `inside` is the diagonal with something positive outside the mask.
-    """
-    inside = diagonal if inside is None else inside
-    smallest = float(inside.min())
-    if not smallest > 0:
-        where = tuple(int(i) for i in np.unravel_index(int(np.argmin(inside)), inside.shape))
-        raise ValueError(
-            f"A: multigrid needs a positive diagonal, got {diagonal[where]:.3e} at grid point {where}; if A is "
-            "negative definite, solve -A x = -b; if it is indefinite, use 'direct'"
-        )
-    return smallest
+
+def _refuse(diagonal: np.ndarray, inside: np.ndarray) -> NoReturn:
+    """Say where the diagonal is not positive; `inside` is the same with something positive outside the mask."""
+    where = tuple(int(i) for i in np.unravel_index(int(np.argmin(inside)), inside.shape))
+    raise ValueError(
+        f"A: multigrid needs a positive diagonal, got {diagonal[where]:.3e} at grid point {where}; if A is "
+        "negative definite, solve -A x = -b; if it is indefinite, use 'direct'"
+    )
 
 
 def _on_axes(

@@ -29,7 +29,6 @@ from solvers.precondition.multigrid.hierarchy import (
     factor,
     fill_interpolation,
     fill_operator,
-    least_held,
     operator_stencil,
 )
 from solvers.precondition.multigrid.layout import Offset, descend, forward
@@ -166,12 +165,14 @@ class Multigrid:
         chosen = self._plan(stencil, [smoother] * (len(shapes) - 1))
         if self.precision == np.float32 and smoother == "point" and _is_easy(operator, stencil):
             arena = self._coarsen(stencil, chosen, np.dtype(np.float32))
-            if isinstance(arena, np.ndarray) and least_held(chosen, arena) >= _FIRMLY:
-                return self._finish(operator, stencil, chosen, arena)
+            if isinstance(arena, np.ndarray):
+                inverse, smallest, held = coarsest_inverse(chosen, arena)
+                if held >= _FIRMLY:
+                    return self._finish(operator, stencil, chosen, arena, inverse, smallest)
         arena = self._coarsen(stencil, chosen, np.dtype(np.float64))
         if isinstance(arena, str):
             raise ValueError(arena)
-        return self._finish(operator, stencil, chosen, arena)
+        return self._finish(operator, stencil, chosen, arena, *coarsest_inverse(chosen, arena)[:2])
 
     def _coarsen(self, stencil: SymmetricStencil, chosen: Plan, dtype: np.dtype) -> np.ndarray | str:
         """An arena with the operators and weights of all levels; what is wrong with A, if it is not definite."""
@@ -251,35 +252,31 @@ class Multigrid:
             fill_operator(chosen, arena, level, stencil.diagonal, stencil.links, stencils[0].scale)
         for level, matrix in enumerate(interpolations):
             fill_interpolation(chosen, arena, level, matrix)
-        return self._finish(operators[0], stencils[0], chosen, arena)
+        return self._finish(operators[0], stencils[0], chosen, arena, *coarsest_inverse(chosen, arena)[:2])
 
     def _plan(self, stencil: SymmetricStencil, smoothers: Sequence[Smoother]) -> Plan:
         """The plan of this stencil's hierarchy, "point" made precise."""
-        links: tuple[Offset, ...] = forward(tuple(stencil.links))
-        compact = all(sum(map(abs, offset)) == 1 for offset in links)
-        precise: list[Smoother] = []
-        for level, smoother in enumerate(smoothers):
-            five_point = compact and level == 0
-            precise.append((RED_BLACK if five_point else COLOURS) if smoother == "point" else smoother)
-            axes = () if isinstance(smoother, str) else smoother
-            if not set(axes) <= set(range(len(stencil.shape))) or (not axes and smoother not in _SMOOTHERS):
-                raise ValueError(
-                    f"smoother: expected one of {_SMOOTHERS} or a tuple of axes between 0 and "
-                    f"{len(stencil.shape) - 1}, got {smoother!r}"
-                )
-            if precise[-1] == RED_BLACK and not five_point:
-                raise ValueError(
-                    f"smoothers: level {level} couples diagonal neighbours, which red-black relaxation gives the same "
-                    "colour; use 'point' or 'colours'"
-                )
-        usual = 2 if all(isinstance(smoother, str) for smoother in precise) else 1
-        before, after = (usual if sweeps is None else int(sweeps) for sweeps in (self.presweeps, self.postsweeps))
-        return plan(stencil.shape, stencil.periodic, links, tuple(precise), self.cycle, before, after)
+        return _chosen(
+            stencil.shape,
+            stencil.periodic,
+            tuple(stencil.links),
+            tuple(smoothers),
+            self.cycle,
+            self.presweeps,
+            self.postsweeps,
+        )
 
-    def _finish(self, operator: StencilOperator, stencil: SymmetricStencil, chosen: Plan, arena: np.ndarray) -> Self:
+    def _finish(
+        self,
+        operator: StencilOperator,
+        stencil: SymmetricStencil,
+        chosen: Plan,
+        arena: np.ndarray,
+        inverse: np.ndarray,
+        smallest: float,
+    ) -> Self:
         for level in range(len(chosen.layouts) - 1):
             factor(chosen, arena, level)
-        inverse, smallest = coarsest_inverse(chosen, arena)
         self._z: np.ndarray | None = None
         self._hierarchy = Hierarchy.of(chosen, arena, inverse, stencil.scale, self.precision, self._hierarchy)
         done_with(chosen, arena, self.precision)
@@ -397,6 +394,8 @@ def _times(shape: Sequence[int]) -> str:
 
 def _as_stencil(A: Any) -> StencilOperator:
     """A as a StencilOperator, recognised in a sparse matrix where need be."""
+    if isinstance(A, StencilOperator):
+        return A
     system = System.of(A)
     if system.stencil is not None:
         return system.stencil
@@ -426,6 +425,39 @@ def _shapes(grid: tuple[int, ...], periodic: tuple[bool, ...]) -> list[tuple[int
             "its periodic axis has two; choose M='amg'"
         )
     return shapes
+
+
+@lru_cache(maxsize=64)
+def _chosen(
+    shape: tuple[int, ...],
+    periodic: tuple[bool, ...],
+    offsets: tuple[Offset, ...],
+    smoothers: tuple[Smoother, ...],
+    cycle: Literal["V", "W"],
+    presweeps: int | None,
+    postsweeps: int | None,
+) -> Plan:
+    """See `Multigrid._plan`."""
+    links: tuple[Offset, ...] = forward(offsets)
+    compact = all(sum(map(abs, offset)) == 1 for offset in links)
+    precise: list[Smoother] = []
+    for level, smoother in enumerate(smoothers):
+        five_point = compact and level == 0
+        precise.append((RED_BLACK if five_point else COLOURS) if smoother == "point" else smoother)
+        axes = () if isinstance(smoother, str) else smoother
+        if not set(axes) <= set(range(len(shape))) or (not axes and smoother not in _SMOOTHERS):
+            raise ValueError(
+                f"smoother: expected one of {_SMOOTHERS} or a tuple of axes between 0 and {len(shape) - 1}, "
+                f"got {smoother!r}"
+            )
+        if precise[-1] == RED_BLACK and not five_point:
+            raise ValueError(
+                f"smoothers: level {level} couples diagonal neighbours, which red-black relaxation gives the same "
+                "colour; use 'point' or 'colours'"
+            )
+    usual = 2 if all(isinstance(smoother, str) for smoother in precise) else 1
+    before, after = (usual if sweeps is None else int(sweeps) for sweeps in (presweeps, postsweeps))
+    return plan(shape, periodic, links, tuple(precise), cycle, before, after)
 
 
 def _annihilates_constants(A: StencilOperator) -> bool:

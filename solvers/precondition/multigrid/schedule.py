@@ -106,6 +106,12 @@ class Plan:
     def places(self) -> list[dict[str, int]]:
         return self._places[0]
 
+    @cached_property
+    def diagonals(self) -> np.ndarray:
+        """Start and size of the diagonal of each level."""
+        pairs = zip(self.places, self.layouts, strict=True)
+        return np.array([(places["diagonal"], layout.split_size) for places, layout in pairs])
+
     @property
     def coefficient_size(self) -> int:
         """Numbers at the start of the arena that depend on the matrix; the rest is workspace."""

@@ -144,7 +144,7 @@ def darcy(kind: str, shape: tuple[int, ...], direct: bool = False, every_peer: b
     )
 
 
-def many(count: int = 20) -> Entry:
+def many(count: int = 100) -> Entry:
     """A loop over small systems, each with its own coefficient."""
     operators = [gallery.diffusion(np.exp(gaussian_field((64, 64), seed))) for seed in range(count)]
     matrices = [operator.tocsr() for operator in operators]

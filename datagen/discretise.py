@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from datagen.grids import Grid
 from solvers.half_stencil import HalfStencil
+from solvers.row_sums import RowSums
 from solvers.stencil import StencilOperator
 
 
@@ -162,24 +163,29 @@ def diffusion(
     stencil = np.zeros((len(offsets), *grid.shape))
     stencil[0] = reaction
     load = np.zeros(grid.shape)
-    resistance = 1 / a
     for axis, (sides, h) in enumerate(zip(boundary, grid.spacing, strict=True)):
-        diagonal, above, loads, r = (np.moveaxis(x, axis, 0) for x in (stencil[0], stencil[1 + axis], load, resistance))
-        inside = None if mask is None else np.moveaxis(mask, axis, 0)
-        cells: Any
-        neighbours: Any
-        # Cells of an axis and their upper neighbours; a periodic one goes on from the last cell to the first.
         if isinstance(sides, str):
             if sides != PERIODIC:
                 raise ValueError(f"boundary of axis {axis} must be a pair of conditions or 'periodic', got {sides!r}")
+            continue
+        values, diagonal, loads = (np.moveaxis(x, axis, 0) for x in (a, stencil[0], load))
+        for place, side in zip((0, -1), sides, strict=True):
+            half_diagonal, half_load = side.eliminate(2 * values[place] / h)
+            diagonal[place] += half_diagonal / h
+            loads[place] += half_load / h
+    # Between cells only differences count: what is on the diagonal now is what the rows will sum to, in exact
+    # arithmetic and where no conductance overflows.
+    row_sums = RowSums.from_sums(stencil[0].reshape(-1))
+    resistance = 1 / a
+    for axis, (sides, h) in enumerate(zip(boundary, grid.spacing, strict=True)):
+        diagonal, above, r = (np.moveaxis(x, axis, 0) for x in (stencil[0], stencil[1 + axis], resistance))
+        inside = None if mask is None else np.moveaxis(mask, axis, 0)
+        # Cells of an axis and their upper neighbours; a periodic one goes on from the last cell to the first.
+        cells: Any = slice(None, -1)
+        neighbours: Any = slice(1, None)
+        if isinstance(sides, str):
             cells = np.arange(grid.shape[axis])
             neighbours = np.roll(cells, -1)
-        else:
-            cells, neighbours = slice(None, -1), slice(1, None)
-            for place, side in zip((0, -1), sides, strict=True):
-                half_diagonal, half_load = side.eliminate(2 * np.moveaxis(a, axis, 0)[place] / h)
-                diagonal[place] += half_diagonal / h
-                loads[place] += half_load / h
         face = r[cells] + r[neighbours]
         np.divide(2 / h**2, face, out=face)
         if inside is not None:
@@ -194,7 +200,10 @@ def diffusion(
     if half:
         ahead = {step: (1 + axis, math.prod(grid.shape[axis + 1 :])) for axis, step in enumerate(steps)}
         links = HalfStencil(stencil.reshape(len(offsets), -1), 0, ahead)
-        return StencilOperator.from_half(links, grid.shape, grid.spacing, boundary_names(boundary), "cell"), load
+        operator = StencilOperator.from_half(links, grid.shape, grid.spacing, boundary_names(boundary), "cell")
+        if np.isfinite(2 * dimension * a.max() / min(grid.spacing) ** 2):
+            operator.row_sums = row_sums
+        return operator, load
     operator = StencilOperator(
         offsets=offsets,
         coefficients=stencil,

@@ -22,6 +22,7 @@ from solvers.krylov.gcrodr import gcrodr
 from solvers.krylov.gmres import gmres
 from solvers.krylov.gmres_dr import gmres_dr
 from solvers.krylov.minres import minres
+from solvers.pieces import floating_pieces, null_vectors
 from solvers.precondition import AMG, ILU, FastPoisson, Jacobi, Multigrid, preconditioners
 from solvers.registry import Registry
 from solvers.result import ConvergenceError, Result, Status
@@ -223,11 +224,17 @@ def _takes_preconditioner(method: Any) -> bool:
     return "M" in signature(method).parameters
 
 
-def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, null_space: Any) -> Result:
-    """Try the methods of the plan in turn, each from the best iterate of those before it."""
+def _auto(
+    system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, null_space: Any, whole: bool = False
+) -> Result:
+    """Try the methods of the plan in turn, each from the best iterate of those before it.
+
+    If the first one fails, and A is not known to be `whole`, it is looked whether A has pieces that float.
+    """
     result: Result | None
     reasons = []
     before = system.products
+    no_pieces = whole or M is not None or null_space is not None
     if system.shape[0] >= _SMALLEST_GRID:
         system.look_for_grid()
     if not system.finite:
@@ -242,6 +249,7 @@ def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, nu
         attempts = plan(system, 1 if b.ndim == 1 else b.shape[1], M)
     result = None
     setup_seconds = 0.0
+    singular = False
     for position, attempt in enumerate(attempts):
         guess = attempt.x0 if x0 is None else x0
         current = _run(attempt, system, b, guess, controls, null_space, last=position == len(attempts) - 1)
@@ -253,14 +261,102 @@ def _auto(system: System, b: np.ndarray, x0: Any, controls: Controls, M: Any, nu
         if result.status is Status.MAX_ITERATIONS and controls.maxiter is not None:
             break
         reasons.append(f"that ended as {result.status.name}")
+        singular |= attempt.method == "direct" and result.status is Status.BREAKDOWN
+        if position == 0 and not no_pieces:
+            again = _in_pieces(system, b, x0, controls)
+            if again is None and attempt.method == "direct":
+                again = _without_null_vectors(system, b, x0, controls)
+            if again is not None:
+                reasons.append(again.reason)
+                result = joined(result, again)
+                break
         x0 = result.x
     assert result is not None  # every plan has an attempt
+    if singular and result.status in _WORTH_ANOTHER and _is_least_squares(system, b, result.x):
+        reasons.append("A' (b - A x) vanishes: b has a part outside the range of A, and no x has a smaller residual")
+        result = replace(result, status=Status.INCONSISTENT)
     return replace(
         result,
         reason="; ".join(reasons),
         matvecs=system.products - before,
         setup_seconds=result.setup_seconds + setup_seconds,
     )
+
+
+_MOST_PIECES = 64  # that float and have more than one unknown: the null space is a dense array
+
+
+def _in_pieces(system: System, b: np.ndarray, x0: Any, controls: Controls) -> Result | None:
+    """Solve with the null space that the floating pieces of A span; None if there are none, or only A itself.
+
+    Rows of zeros are left out: their unknowns are zero, and b there is outside the range of A.
+    """
+    A = system.matrix
+    if not isinstance(A, sp.csr_array) or not system.finite or not system.symmetric:
+        return None
+    pieces = floating_pieces(A)
+    zeros = np.array([piece[0] for piece in pieces if piece.size == 1], dtype=np.int64)
+    larger = [piece for piece in pieces if piece.size > 1]
+    if not pieces or len(larger) > _MOST_PIECES or pieces[0].size == A.shape[0]:
+        return None
+    null_space = np.zeros((A.shape[0], len(larger)))
+    for column, piece in enumerate(larger):
+        null_space[piece, column] = 1.0
+    held, rest = np.zeros(A.shape[0]), b.copy()
+    held[zeros], rest[zeros] = 1.0, 0
+    guess = None if x0 is None else np.array(x0)
+    if guess is not None:
+        guess.reshape(A.shape[0], -1)[zeros] = 0
+    without = System(sp.csr_array(A + sp.diags_array(held))) if zeros.size else system
+    result = _auto(without, rest, guess, controls, None, null_space if larger else None, whole=True)
+    reason = (
+        f"A falls apart, and {len(pieces)} of its pieces float (symmetric, rows sum to zero, {zeros.size} of them rows "
+        f"of zeros), which tells its null space; {result.reason}"
+    )
+    lost = np.linalg.norm(b.reshape(A.shape[0], -1)[zeros], axis=0)
+    if not lost.any():
+        return replace(result, reason=reason)
+    # Each right-hand side by itself: what it has on rows of zeros, no x can reach.
+    size = np.linalg.norm(b.reshape(A.shape[0], -1), axis=0)
+    norms = np.hypot(result.residual_norms, lost)
+    missed = lost > np.maximum(controls.rtol * size, controls.atol)
+    statuses = tuple(
+        Status.INCONSISTENT if is_missed and status is Status.CONVERGED else status
+        for status, is_missed in zip(result.statuses, missed, strict=True)
+    )
+    return replace(
+        result,
+        status=Status.worst(list(statuses)),
+        reason=f"{reason}; b is not zero on rows of zeros",
+        statuses=statuses,
+        residual_norms=norms,
+        residual_norm=float(norms.max()),
+    )
+
+
+def _without_null_vectors(system: System, b: np.ndarray, x0: Any, controls: Controls) -> Result | None:
+    """Solve with the null space that the factors of A show; None if they show none."""
+    A = system.matrix
+    if not isinstance(A, sp.csr_array) or not system.finite or not system.symmetric:
+        return None
+    basis = null_vectors(A)
+    if basis is None:
+        return None
+    result = _auto(system, b, x0, controls, None, basis, whole=True)
+    dimensions = f"{basis.shape[1]} dimension{'s' * (basis.shape[1] > 1)}"
+    return replace(result, reason=f"inverse iteration shows a null space of {dimensions}; {result.reason}")
+
+
+def _is_least_squares(system: System, b: np.ndarray, x: np.ndarray) -> bool:
+    """Whether ``A' (b - A x)`` vanishes, to the accuracy that a residual which is not small leaves to x."""
+    A = system.matrix
+    if A is None:
+        return False
+    r = b - A @ x
+    columns = r.reshape(A.shape[0], -1)
+    size = float(np.max(np.abs(A).sum(axis=1)))
+    image = np.linalg.norm(A.conj().T @ columns, axis=0)
+    return bool(np.all(image <= 1e-6 * size * np.linalg.norm(columns, axis=0)))
 
 
 def joined(first: Result, second: Result) -> Result:

@@ -70,7 +70,9 @@ def diffusion(
         half_cell = 1.0 if pair == ("dirichlet", "dirichlet") else 2.0
         for side, direction in enumerate((-1, 1)):
             neighbour = np.roll(a, -direction, axis=axis)
-            link = factor * 2 * a * neighbour / (a + neighbour)
+            # The harmonic mean, the same bit by bit from both sides, without products that could overflow.
+            less, more = np.minimum(a, neighbour), np.maximum(a, neighbour)
+            link = factor * 2 * less * (more / (less + more))
             edge: list[slice | int] = [slice(None)] * a.ndim
             edge[axis] = 0 if direction < 0 else -1
             at = tuple(edge)

@@ -355,6 +355,9 @@ class System:
         A = self.matrix
         if A is None or self.dtype.kind == "c" or not self.diagonal_positive:
             return False
+        if isinstance(A, sp.csr_array) and not A.has_canonical_format:
+            A = A.copy()
+            A.sum_duplicates()
         values = A.data if isinstance(A, sp.csr_array) else A
         diagonal = np.asarray(A.diagonal())
         if np.count_nonzero(values > 0) != diagonal.size:

@@ -385,3 +385,24 @@ def test_what_it_cannot_do_is_refused_with_a_sentence():
         Multigrid().setup(gallery.helmholtz((60, 60), wavenumber=1.9))
     with pytest.raises(ValueError, match="call setup"):
         Multigrid().matvec(np.ones(4))
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_coefficients_that_are_not_finite_are_refused(value):
+    a = np.ones((40, 50))
+    operator = gallery.diffusion(a)
+    coefficients = operator.coefficients.copy()
+    coefficients[:, 20, 20] = value
+    broken = StencilOperator(operator.offsets, coefficients, (40, 50), 1.0)
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        Multigrid().setup(broken)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300])
+def test_units_however_far_from_one_do_not_matter(size):
+    a = np.exp(np.random.default_rng(0).normal(size=(40, 50)))
+    b = np.ones(2000)
+    usual = cg(gallery.diffusion(a), b, rtol=1e-8, M=Multigrid())
+    scaled = cg(gallery.diffusion(size * a), b, rtol=1e-8, M=Multigrid())
+    assert scaled.converged
+    assert scaled.iterations == usual.iterations

@@ -157,6 +157,8 @@ class Multigrid:
     def setup(self, A: Any) -> Self:
         """Build the hierarchy for A: a StencilOperator, or a sparse matrix in which one can be recognised."""
         operator = _as_stencil(A)
+        if not operator.row_sums.finite and not np.isfinite(operator.coefficients).all():
+            raise ValueError("A: holds NaN or infinity; look at what its coefficients were made of")
         stencil = SymmetricStencil.of(operator)
         smoother = self.smoother
         if smoother == "auto":

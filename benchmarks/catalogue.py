@@ -29,9 +29,9 @@ from threadpoolctl import threadpool_limits
 from datagen.discretise import boundary_names
 from datagen.evolve import EvolvingFamily
 from datagen.family import Family, build, load_families
-from datagen.generate import solve_sample
 from datagen.pdes import helmholtz, imported
 from datagen.plots import colour_scale, draw, label
+from datagen.shard import solve_sample
 from datagen.store import Spec, estimated_bytes
 
 ROOT = Path(__file__).parents[1]

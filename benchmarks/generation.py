@@ -26,8 +26,8 @@ import scipy.sparse.linalg as sla
 
 from benchmarks.harness import Answer, Entry, main, stream_triad
 from datagen.family import seed_sequence
-from datagen.generate import STAGES, make_shard, solve_sample
 from datagen.plan import ShardSolver, planned
+from datagen.shard import STAGES, make_shard, solve_sample
 from datagen.store import Spec
 
 RTOL = 1e-8

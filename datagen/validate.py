@@ -30,7 +30,7 @@ from datagen.draw import draw
 from datagen.evolve.family import EvolvingFamily
 from datagen.family import SPLITS, Family, Sample
 from datagen.files import read_json, sha256, sha256_of_file
-from datagen.generate import shard_defect
+from datagen.folder import shard_defect
 from datagen.grids import Grid
 from datagen.pdes.darcy import Darcy
 from datagen.steady_assemblies import STEADY, legacy_fno_system, legacy_fno_values

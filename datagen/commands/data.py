@@ -19,7 +19,7 @@ from datagen.commands.cli import FAILED, REFUSED, check_configs, fail, handle_te
 from datagen.commands.exchange import KEYS_HELP, export_command, import_command, show_command
 from datagen.evolve.family import EvolvingFamily
 from datagen.files import read_json
-from datagen.generate import merge
+from datagen.folder import merge
 from datagen.store import Store
 from datagen.validate import validate
 

@@ -17,7 +17,8 @@ from datagen.commands.cli import run
 from datagen.commands.own_families import offer_own_families
 from datagen.draw import with_inputs
 from datagen.executors import available_cores
-from datagen.generate import STAGES, check_share, estimate, generate
+from datagen.generate import check_share, estimate, generate
+from datagen.shard import STAGES
 from datagen.store import Shard, Spec
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ both are exact to a few units of rounding, for complex z as for real.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,58 @@ def _step(v: Array, w: _Weights, nonlinear: Callable[[Array], Array]) -> Array:
     return w.whole * v + w.first * n_v + w.middle * (n_a + n_b) + w.last * n_c
 
 
+class _Control:
+    """The step that leaves what may be left, found by doing some steps in two halves as well.
+
+    The difference is the error of one step (the halves leave a sixteenth of it), and an interval has so many of them.
+    Trials are close together at first, and where a step leaves much; where it leaves little, one step in 64 is tried.
+
+    Attributes
+    ----------
+    longest : float
+        No step is to be longer; infinite until one has left too much.
+    """
+
+    def __init__(
+        self, linear: Array, nonlinear: Callable[[Array], Array], measure: Callable[[Array, Array], float]
+    ) -> None:
+        self._linear, self._nonlinear, self._measure = linear, nonlinear, measure
+        self.longest, self._tried, self._wait, self._taken = math.inf, 0.0, 0, 0
+
+    def is_due(self, step: float) -> bool:
+        """Whether a step must be tried before it is taken: after some steps, and where it is longer than the last."""
+        return self._wait <= 0 or step > 1.01 * self._tried
+
+    def frees(self, step: float, wanted: float) -> bool:
+        """Whether a step that was kept short by what it leaves may be a longer one now."""
+        return step < self.longest < math.inf and wanted > 1.2 * step
+
+    def first_step(self, v: Array, weights: _Weights, number: float) -> Array | None:
+        """The state after one step, or None if so many of them leave too much; `longest` follows from it."""
+        halves = _Weights.of(self._linear, weights.step / 2)
+        with np.errstate(over="ignore", invalid="ignore"):
+            one = _step(v, weights, self._nonlinear)
+            two = _step(_step(v, halves, self._nonlinear), halves, self._nonlinear)
+            left = 16 / 15 * self._measure(one, two) * number
+        count(evaluations=8)
+        fitting = weights.step * (0.9 * max(left, 1e-9) ** -0.25 if math.isfinite(left) else 0.25)  # by fourth order
+        if not left <= 1:
+            self.longest, self._taken = fitting, 0
+            count(evaluations=4)
+            return None
+        if self.longest < math.inf:
+            self.longest = min(max(fitting, weights.step), 4 * weights.step)
+        self._tried, self._wait = weights.step, min(2 * self._taken + 1, 64 if left < 0.02 else 16)
+        return one
+
+    def burst(self, most: int) -> int:
+        """How many of the next steps to take now."""
+        number = min(most, self._wait)
+        self._wait -= number
+        self._taken += number
+        return number
+
+
 @dataclass(frozen=True)
 class ETDRK4:
     """The integrator with its step.
@@ -102,6 +155,10 @@ class ETDRK4:
     solution is computed *at* the requested times, without interpolation. Where the step comes from a rule, the rule is
     asked again every 16 steps, and the rest of the interval is divided anew when it has fallen below 0.8 of the step in
     use: the rules have more than that in reserve.
+
+    A rule knows what is stable, and what is accurate where the grid resolves the solution. Where a measure of what may
+    be left is given too, one step in 16 to 64 is also done in two halves: the difference is the error of a step. One of
+    which the number in an interval leave too much is not taken, but a shorter one that by fourth order does not.
 
     Order 4 in the step for smooth solutions. In general its stiff order is lower (Hochbruck and Ostermann 2005, SIAM J.
     Numer. Anal. 43, p. 1069); on periodic boxes that is seen only while waves matter that L turns or damps by much in
@@ -128,6 +185,7 @@ class ETDRK4:
         times: Sequence[float],
         rule: Callable[[Array], float] | None = None,
         project: Callable[[Array], Array] = lambda v: v,
+        measure: Callable[[Array, Array], float] | None = None,
     ) -> list[Array]:
         """The states at the given times of the solution that starts with `start` at time 0.
 
@@ -144,13 +202,16 @@ class ETDRK4:
             The longest step allowed from a state, where `step` is not given.
         project : callable
             Applied to the state after each step.
+        measure : callable, optional
+            The difference of two states, in units of what the steps may leave from one time to the next; not asked where
+            `step` is given.
 
         Raises
         ------
         ValueError
             If there are no times, they do not increase from 0 on, or there is neither a step nor a rule.
         UnstableStep
-            If a rule asks for more than ten million steps to the next time.
+            If a rule, or what may be left, asks for more than ten million steps to the next time.
         FloatingPointError
             If the solution stops being finite, with the time and the step.
         """
@@ -165,25 +226,34 @@ class ETDRK4:
         def longest(v: Array) -> float:
             return self.step if self.step is not None else rule(v)  # type: ignore[misc]
 
+        control = None if measure is None or self.step is not None else _Control(linear, nonlinear, measure)
         states, v, now, steps, weights = [], start, 0.0, 0, _Weights.of(linear, 0.0)
-        for time in times:
+        for before, time in pairwise([0.0, *times]):
             while now < time:
-                wanted = longest(v)
+                wanted = longest(v) if control is None else min(longest(v), control.longest)
                 if not wanted * _MOST_STEPS >= time - now:
                     raise UnstableStep(
                         f"ETDRK4: from t = {now:g} to {time:g} the step would have to be {wanted:.3g}, more than "
                         f"{_MOST_STEPS:,} steps: the solution runs away, or it moves too fast for this grid"
                     )
-                if steps == 0 or wanted < _SHRINK * weights.step:
+                if steps == 0 or wanted < _SHRINK * weights.step or (control and control.frees(weights.step, wanted)):
                     steps = max(1, math.ceil((time - now) / wanted - 1e-9))
                     step = (time - now) / steps
                     # Differences of times that differ by the rounding of times are the same step.
                     if abs(step - weights.step) > 4 * np.spacing(time):
                         weights = _Weights.of(linear, step)
-                burst = min(steps, _CHECK_EVERY)
+                burst, first = min(steps, _CHECK_EVERY), None
+                if control is not None:
+                    if control.is_due(weights.step):
+                        first = control.first_step(v, weights, (time - before) / weights.step)
+                        if first is None:
+                            steps = 0
+                            continue
+                    burst = control.burst(burst)
                 with np.errstate(over="ignore", invalid="ignore"):
                     for _ in range(burst):
-                        v = project(_step(v, weights, nonlinear))
+                        v = project(_step(v, weights, nonlinear) if first is None else first)
+                        first = None
                 count(steps=burst, evaluations=4 * burst)
                 if not np.isfinite(v).all():
                     raise FloatingPointError(

@@ -21,6 +21,7 @@ from datagen.fields import GaussianRandomField
 from datagen.grids import Grid, as_shape
 
 Array = NDArray[Any]
+_ALLOWED = 0.5  # of the accuracy: what the steps may leave by their own estimate
 
 
 class SpectralFamily(EvolvingFamily):
@@ -90,12 +91,23 @@ class SpectralFamily(EvolvingFamily):
             times,
             rule=lambda v: self.longest_step(fourier.values(v, mesh.shape)),
             project=fourier.hermitian,
+            measure=None if solver is not None else self._measure(fourier),
         )
         return np.stack([fourier.values(v, mesh.shape) for v in states], axis=-len(expected) - 1)
 
     def resolved(self, state: Array) -> Array:
         """The state without the Nyquist modes of even grids, which have no partner."""
         return self.fourier.values(self.fourier.coefficients(state), self.mesh.shape)
+
+    def _measure(self, fourier: Fourier) -> Callable[[Array, Array], float]:
+        """The largest difference of two states, relative to the largest value of its channel, over `accuracy`."""
+        over_grid = tuple(range(-self.mesh.dimension, 0))
+
+        def measure(v: Array, w: Array) -> float:
+            difference, size = (np.max(abs(fourier.values(c, self.mesh.shape)), axis=over_grid) for c in (v - w, w))
+            return float(np.max(difference / (size + np.finfo(float).tiny))) / (_ALLOWED * self.accuracy)
+
+        return measure
 
     def _range(self, state: Array, oversampling: int) -> tuple[float, float]:
         """Lowest and highest value of a state's polynomials, on a grid so many times finer."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from datagen.files import json_bytes, remove_partials, sha256, sha256_of_file, write_atomically
-from datagen.generate import merge, prepare_folder, shard_defect, shard_locks
+from datagen.folder import merge, prepare_folder, shard_defect, shard_locks
 from datagen.interchange.samples import Array, Samples
 from datagen.pdes.imported import Imported
 from datagen.store import FORMAT_VERSION, Shard, Spec, Store, code_version, shard_image

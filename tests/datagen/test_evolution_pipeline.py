@@ -24,8 +24,10 @@ from datagen.evolve import ETDRK4, Conserved, EvolvingFamily, UnstableStep
 from datagen.evolve.work import Work, count, counted
 from datagen.family import Field, Sample, build, families
 from datagen.files import read_json
-from datagen.generate import generate, merge, require_few_failures, solve_sample
+from datagen.folder import merge
+from datagen.generate import generate
 from datagen.grids import Grid
+from datagen.shard import require_few_failures, solve_sample
 from datagen.store import Spec, open_store
 from datagen.validate import validate
 from operators.data import load_split

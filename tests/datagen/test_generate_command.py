@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from datagen.commands import generate as command
+from datagen.plan import ShardSolver
 from datagen.store import Spec, open_store
 
 CONFIG = {
@@ -46,17 +47,16 @@ def test_the_table_says_what_is_in_the_dataset(tmp_path, capsys):
 def test_failed_draws_are_counted_by_their_reasons(tmp_path, capsys, monkeypatch):
     import dataclasses
 
-    from datagen import generate
     from solvers import Status
 
-    honest, calls = generate.ShardSolver.__call__, []
+    honest, calls = ShardSolver.__call__, []
 
     def sometimes(self, system):
         calls.append(1)
         status = {2: Status.STAGNATED, 3: Status.BREAKDOWN, 7: Status.STAGNATED}.get(len(calls), Status.CONVERGED)
         return dataclasses.replace(honest(self, system), status=status, reason="told to: fail")
 
-    monkeypatch.setattr(generate.ShardSolver, "__call__", sometimes)
+    monkeypatch.setattr(ShardSolver, "__call__", sometimes)
     text = told(capsys, tmp_path / "d")
     assert "failed draws  3 of 16, drawn anew: 2 STAGNATED, 1 BREAKDOWN\n" in text
 

@@ -17,8 +17,9 @@ import pytest
 
 from datagen import files, generate, store
 from datagen.executors import executors
-from datagen.generate import merge, shard_defect, shard_locks, solve_sample
-from datagen.plan import planned
+from datagen.folder import merge, prepare_folder, shard_defect, shard_locks
+from datagen.plan import ShardSolver, planned
+from datagen.shard import solve_sample
 from datagen.store import DamagedShard, Spec, open_shard, open_store
 from datagen.validate import validate
 
@@ -91,7 +92,7 @@ def test_bytes_do_not_depend_on_executor_workers_or_order(dataset, tmp_path):
     shared = tmp_path / "shared"
     for index in (2, 0, 1):
         with pytest.raises(ValueError, match="not complete"):
-            merge(generate.prepare_folder(Spec(**SPEC), shared) or shared)
+            merge(prepare_folder(Spec(**SPEC), shared) or shared)
         generate.generate(Spec(**SPEC), shared, executor="serial", shard_index=index, shard_count=3)
     with pytest.raises(ValueError, match="southwell-data merge"):
         open_store(shared)
@@ -233,7 +234,7 @@ def test_a_spec_of_which_nothing_was_made_gives_way(tmp_path, monkeypatch):
 
 def test_a_plan_is_not_taken_over_from_another_spec(tmp_path):
     auto = {"method": "auto", "rtol": 1e-6}
-    generate.prepare_folder(Spec(**{**SPEC, "solver": {**auto, "plan": "direct"}}), tmp_path / "data")
+    prepare_folder(Spec(**{**SPEC, "solver": {**auto, "plan": "direct"}}), tmp_path / "data")
     same, other = Spec(**{**SPEC, "solver": auto}), Spec(**{**SPEC, "solver": auto, "seed": 4})
     assert planned(same, tmp_path / "data").solver["plan"] == "direct"
     assert planned(other).solver["plan"] != "direct"
@@ -299,7 +300,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 def test_a_second_writer_of_the_same_shard_is_refused_and_jobs_run_side_by_side(tmp_path):
     spec, folder = Spec(**SPEC), tmp_path / "data"
-    generate.prepare_folder(spec, folder)
+    prepare_folder(spec, folder)
     with shard_locks(folder, [spec.shards[1]]):
         refused = subprocess.run(command(*COMMAND_WORDS, f"out={folder}"), capture_output=True, text=True)
         assert refused.returncode == 2
@@ -379,7 +380,7 @@ def test_nobody_reads_flipped_bits(copy):
 
 def test_a_full_disk_leaves_nothing_that_counts_as_done(tmp_path, monkeypatch):
     spec, folder = Spec(**SPEC), tmp_path / "data"
-    generate.prepare_folder(spec, folder)
+    prepare_folder(spec, folder)
     real = os.fsync
     calls = []
 
@@ -415,7 +416,7 @@ def test_failed_draws_are_replaced_and_recorded(tmp_path, monkeypatch):
 
     from solvers import Status
 
-    honest = generate.ShardSolver.__call__
+    honest = ShardSolver.__call__
     calls = []
 
     def sometimes(self, system):
@@ -425,7 +426,7 @@ def test_failed_draws_are_replaced_and_recorded(tmp_path, monkeypatch):
             return dataclasses.replace(result, status=Status.MAX_ITERATIONS, reason="told to fail")
         return result
 
-    monkeypatch.setattr(generate.ShardSolver, "__call__", sometimes)
+    monkeypatch.setattr(ShardSolver, "__call__", sometimes)
     generate.generate(Spec(**SPEC), tmp_path / "data", executor="serial")
     data = open_store(tmp_path / "data")
     assert list(data.record("train", "provenance/attempt")) == [0, 2, 0, 0, 0, 0, 0]

@@ -9,8 +9,10 @@ import pytest
 from datagen import plan
 from datagen.family import build, seed_sequence
 from datagen.files import sha256_of_file
-from datagen.generate import generate, merge, prepare_folder, solve_sample
+from datagen.folder import merge, prepare_folder
+from datagen.generate import generate
 from datagen.plan import ShardSolver, planned, work_of_a_sample
+from datagen.shard import solve_sample
 from datagen.store import Spec, open_store
 from datagen.validate import validate
 from solvers import SequenceSolver, Status

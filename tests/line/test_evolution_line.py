@@ -60,7 +60,8 @@ def test_generate_then_train_on_pairs(family, command, capsys):
     assert content["time"]["conditioned"]
 
     # Unrolled, and by pushforward, with one step of fixed length; a loss with arguments.
-    words += ["trainer.epochs=8", "task.pairing=one_step", "task.steps=2", "loss={name: relative_l1_by_group, groups: [[0]]}"]
+    loss = "loss={name: relative_l1_by_group, groups: [[0]]}"
+    words += ["trainer.epochs=8", "task.pairing=one_step", "task.steps=2", loss]
     for pushforward in ("false", "true"):
         command(train, *words, f"task.pushforward={pushforward}", f"out=unrolled-{pushforward}")
         found = losses(f"unrolled-{pushforward}")

@@ -234,7 +234,7 @@ def test_other_systems_are_refused(pde, sentence, tmp_path):
 @pytest.mark.parametrize(
     ("A", "sentence"),
     [
-        (gallery.convection_diffusion((6, 5)), "are not symmetric"),
+        (gallery.convection_diffusion((6, 5), (1.0, 2.0)), "are not symmetric"),
         (gallery.poisson((6, 5)).tocsr(), "are csr_array of dtype float64"),
     ],
 )

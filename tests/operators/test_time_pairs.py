@@ -143,7 +143,8 @@ def test_only_the_snapshots_asked_for_are_read():
 
 
 @pytest.mark.parametrize("leading", [False, True])
-def test_statistics_are_those_of_the_training_snapshots(leading):
+def test_statistics_are_those_of_the_training_snapshots(leading, monkeypatch):
+    monkeypatch.setattr("operators.data.CHUNK_BYTES", 4000)  # pieces of two samples
     store = DecayStore(times=TIMES[1:] if leading else TIMES, forbidden=("validation", "test"))
     inputs, outputs = tasks.build("time_pairs", store, stride=2).normalisers()
     arrays = store.arrays["train"]
@@ -249,7 +250,21 @@ def test_normalisers_are_undone_between_steps():
     torch.testing.assert_close(task.predict(model, batch), model.scale(batch.inputs[:, :2]))
 
 
-def test_masked_channels_are_not_learned_and_keep_their_value():
+@pytest.mark.parametrize("pushforward", [False, True])
+def test_training_steps_go_through_physical_units(pushforward):
+    task = tasks.build("time_pairs", DecayStore(), steps=3, pushforward=pushforward)
+    inputs, outputs = task.normalisers()
+
+    class NormalisedDecay(Decay):
+        def forward(self, x, time):
+            return outputs(super().forward(inputs.inverse(x), time))
+
+    batch = task.examples("train").batch(torch.arange(12))
+    cost = task.loss(Operator(NormalisedDecay(task.time_scale), inputs, outputs), batch, relative_l2)
+    assert cost.max() < 1e-5  # rounding in single precision
+
+
+def test_masked_channels_cost_nothing_and_keep_their_value():
     task = tasks.build("time_pairs", DecayStore(), pairing="one_step", steps=2, masked=["v"])
     batch = task.examples("train").batch(torch.arange(3))
     seen = []

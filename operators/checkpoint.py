@@ -7,6 +7,7 @@ cannot run code. Its keys:
 ``format_version``        `FORMAT_VERSION` of the writer
 ``model``                 registry ``name``, complete ``arguments``, ``state`` (the state dict)
 ``task``                  registered ``name`` and ``arguments``; the static task where a file has none
+``time``                  of steps in time: ``conditioned`` on lead times, ``step`` and ``scale`` (physical); else None
 ``normalisers``           ``inputs`` and ``outputs``, each a state dict of `operators.data.GaussianNormaliser`
 ``channels``              ``inputs`` and ``outputs``, each a list of name, units, description
 ``dataset``               ``path``, ``spec`` (JSON text), ``grid`` trained on, ``sizes`` of its splits

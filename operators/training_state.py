@@ -180,6 +180,7 @@ class TrainingState:
         return {
             "model": {"name": self.model_name, "arguments": self.model_arguments, "state": weights},
             "task": {"name": self.task_name, "arguments": self.task_arguments},
+            "time": getattr(self.task, "time", None),  # of tasks that step in time: what a rollout needs to know
             "normalisers": {
                 "inputs": self.operator.input_normaliser.state_dict(),
                 "outputs": self.operator.output_normaliser.state_dict(),

@@ -3,11 +3,15 @@
 A task turns stored fields into batches and says what a batch costs; see `operators.tasks.protocol.Task`.
 """
 
+from operators.tasks.linear_system import LinearSystemTask
 from operators.tasks.protocol import Examples, Loss, Task
 from operators.tasks.static import StaticTask
+from operators.tasks.time_pairs import TimePairsTask
 from solvers.registry import Registry
 
 tasks: Registry = Registry("task")
 tasks.register("static")(StaticTask)
+tasks.register("time_pairs")(TimePairsTask)
+tasks.register("linear_system")(LinearSystemTask)
 
-__all__ = ["Examples", "Loss", "StaticTask", "Task", "tasks"]
+__all__ = ["Examples", "LinearSystemTask", "Loss", "StaticTask", "Task", "TimePairsTask", "tasks"]

@@ -33,10 +33,11 @@ from datagen.store import Store
 from operators.checkpoint import complete_arguments, load_checkpoint, save_checkpoint
 from operators.data import Batch, epoch_batches, periodic_axes
 from operators.devices import choose_device
+from operators.loggers import open_loggers
 from operators.losses import losses
 from operators.models import models
 from operators.operator import Operator, input_channels
-from operators.optimizers import optimizers, schedulers
+from operators.optimizers import Plateau, attention_for, backward, build_optimizer, schedulers
 from operators.plots import loss_curve, save_figure
 from operators.tasks import Task, tasks
 from solvers.registry import fits
@@ -108,7 +109,9 @@ def refuse_another_run(out: Path, config: Mapping[str, Any]) -> None:
             raise ValueError(f"out={out} is not empty and holds no run; choose another folder")
         return
     before, now = ({"task.name": "static", **flatten(c)} for c in (yaml.safe_load(path.read_text()) or {}, config))
-    keys = sorted({*before, *now} - set(MAY_DIFFER_ON_RESUME))
+    keys = sorted(
+        key for key in {*before, *now} if key not in MAY_DIFFER_ON_RESUME and not key.startswith("logger.")
+    )
     differences = [
         f"{key} was {before.get(key, 'absent')!r}, now {now.get(key, 'absent')!r}"
         for key in keys
@@ -211,8 +214,7 @@ class _Training:
         self.operator = Operator(self.model, *self.task.normalisers()).to(device)
         self.training, self.validation = self.task.examples("train"), self.task.examples("validation")
         self.batches = math.ceil(len(self.training) / self.batch_size)
-        chosen = dict(config["optimizer"])
-        self.optimizer = optimizers.build(chosen.pop("name"), self.model.parameters(), **chosen)
+        self.optimizer = build_optimizer(self.model, **config["optimizer"])
         chosen = dict(config["scheduler"])
         self.scheduler = schedulers.build(chosen.pop("name"), self.optimizer, self.epochs * self.batches, **chosen)
         self.history: list[dict[str, float]] = []
@@ -246,7 +248,13 @@ class _Training:
             "x".join(map(str, self.store.shape)),
             self.device,
         )
-        with logging_redirect_tqdm(), _stop_on_sigterm() as stop:
+        with (
+            logging_redirect_tqdm(),
+            open_loggers(self.config.get("logger") or {}, self.out, self.config) as self.log,
+            _stop_on_sigterm() as stop,
+        ):
+            for row in self.history:
+                self._log(row)  # for loggers new to this run; others have it
             for epoch in range(len(self.history), self.epochs):
                 started = time.monotonic()
                 train_loss = self._train_epoch(epoch, stop)
@@ -284,10 +292,11 @@ class _Training:
 
     def _step(self, indices: Tensor, epoch: int, number: int) -> float:
         batch: Batch = self.training.batch(indices).to(self.device)
-        loss = self.task.loss(self.operator, batch, self.loss).mean()
+        with attention_for(self.optimizer):
+            loss = self.task.loss(self.operator, batch, self.loss).mean()
         value = loss.item()
         self.optimizer.zero_grad()
-        loss.backward()
+        backward(loss, self.optimizer)
         largest = math.inf if self.clip is None else self.clip
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), largest).item()
         if not (math.isfinite(value) and math.isfinite(norm)):
@@ -311,8 +320,11 @@ class _Training:
         row |= {"learning_rate": self.scheduler.get_last_lr()[0], "seconds": time.monotonic() - started}
         best_before = min((r["validation_loss"] for r in self.history), default=math.inf)
         self.history.append(row)
+        if isinstance(self.scheduler, Plateau):
+            self.scheduler.observe(row["validation_loss"])
         if row["validation_loss"] < best_before:
             save_checkpoint(self.out / "best.pt", self._content(training={}))
+        self._log(row)  # before last.pt: an epoch that a crash repeats is known to the loggers, one it skips is not
         random = {"torch": torch.get_rng_state()}
         if self.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.device)
@@ -331,6 +343,9 @@ class _Training:
             row["validation_relative_l2"],
             row["seconds"],
         )
+
+    def _log(self, row: Mapping[str, float]) -> None:
+        self.log(int(row["epoch"]), {name: value for name, value in row.items() if name != "epoch"})
 
     def _validate(self) -> dict[str, float]:
         self.model.eval()

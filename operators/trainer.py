@@ -109,9 +109,7 @@ def refuse_another_run(out: Path, config: Mapping[str, Any]) -> None:
             raise ValueError(f"out={out} is not empty and holds no run; choose another folder")
         return
     before, now = ({"task.name": "static", **flatten(c)} for c in (yaml.safe_load(path.read_text()) or {}, config))
-    keys = sorted(
-        key for key in {*before, *now} if key not in MAY_DIFFER_ON_RESUME and not key.startswith("logger.")
-    )
+    keys = sorted(key for key in {*before, *now} if key not in MAY_DIFFER_ON_RESUME and not key.startswith("logger."))
     differences = [
         f"{key} was {before.get(key, 'absent')!r}, now {now.get(key, 'absent')!r}"
         for key in keys

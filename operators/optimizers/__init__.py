@@ -69,7 +69,7 @@ def build_optimizer(
         given = {"lr": arguments["lr"], "weight_decay": arguments.get("weight_decay", 0.0), **groups}
         parameters = groupings.build(given.pop("name"), module, **given)
     if not any(group["params"] for group in parameters):
-        raise ValueError(f"there is nothing to train: {type(module).__name__} has no parameter that requires a gradient")
+        raise ValueError(f"nothing to train: {type(module).__name__} has no parameter that requires a gradient")
     if name in SET_APART:
         flag, chosen = SET_APART[name]
         parameters = set_apart(parameters, flag, chosen(module))

@@ -94,12 +94,15 @@ def adahessian(
     weight_decay: float = 0.0,
     hessian_power: float = 1.0,
     update_period: int = 1,
+    eps: float = 1e-4,
 ) -> Optimizer:
     """AdaHessian: Adam with the Hessian's diagonal in place of the gradient's square [1]_.
 
     The diagonal is Hutchinson's estimate from one random vector, every `update_period` steps: a step costs about
     three of AdamW's in time and holds the graph of the gradient. Gradients must come from
-    `operators.optimizers.backward`.
+    `operators.optimizers.backward`. `eps` is the authors' (the library's 1e-16 lets one small estimate of the
+    curvature throw a weight far away), who also average the estimate over each convolution's kernel; the library
+    does not.
 
     References
     ----------
@@ -113,6 +116,7 @@ def adahessian(
         weight_decay=weight_decay,
         hessian_power=hessian_power,
         update_period=update_period,
+        eps=eps,
     )
     optimizer.second_order = True  # type: ignore[attr-defined]
     return optimizer

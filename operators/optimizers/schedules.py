@@ -129,6 +129,7 @@ def one_cycle(optimizer: Optimizer, total_steps: int, warmup: float = 0.3) -> LR
     warmup : float
         Fraction of the steps in which the rate rises.
     """
+    _warm_steps(total_steps, warmup)
     groups = optimizer.param_groups
     has_momentum = all("betas" in group for group in groups) or all(group.get("momentum") for group in groups)
     return OneCycleLR(

@@ -6,7 +6,7 @@ A *grouping* is a registered rule from a model to torch's parameter groups, ``op
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from operators.layers.tucker import DenseSpectralWeight, TuckerSpectralWeight
@@ -37,7 +37,7 @@ def complex_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
             yield from layer.parameters()
 
 
-def matrix_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
+def matrix_parameters(module: nn.Module) -> Iterator[Tensor]:
     """Weights of linear layers and convolutions, as matrices of at least 8 rows and columns.
 
     A convolution is the matrix from its patches to its output channels. Spectral weights are no matrices: they hold
@@ -121,7 +121,7 @@ def poseidon(
     return [group for group in groups.values() if group["params"]]
 
 
-def set_apart(groups: Groups, flag: str, chosen: Iterable[nn.Parameter]) -> Groups:
+def set_apart(groups: Groups, flag: str, chosen: Iterable[Tensor]) -> Groups:
     """Split every group by whether its parameters are among those chosen, and say so under the key `flag`."""
     marked = {id(parameter) for parameter in chosen}
     split = []
@@ -133,7 +133,7 @@ def set_apart(groups: Groups, flag: str, chosen: Iterable[nn.Parameter]) -> Grou
     return split
 
 
-SET_APART: dict[str, tuple[str, Callable[[nn.Module], Iterator[nn.Parameter]]]] = {
+SET_APART: dict[str, tuple[str, Callable[[nn.Module], Iterator[Tensor]]]] = {
     "complex_adamw": ("complex_pairs", complex_parameters),
     "muon": ("use_muon", matrix_parameters),
 }

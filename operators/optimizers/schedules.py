@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
@@ -169,7 +170,7 @@ class Plateau(LRScheduler):
         self.least, self.waited, self.scale = math.inf, 0, 1.0
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:  # type: ignore[override]
+    def get_lr(self) -> list[Any]:
         """Rate of each group in the step to come."""
         warming = min((self.last_epoch + 1) / self.warm, 1.0) if self.last_epoch < self.warm else 1.0
         return [base * self.scale * warming for base in self.base_lrs]

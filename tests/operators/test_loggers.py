@@ -48,10 +48,8 @@ def wandb_history(folder: Path) -> list[tuple[int, dict[str, float]]]:
     rows = []
     for record in wandb_records(folder):
         if record.WhichOneof("record_type") == "history":
-            items = {
-                (item.key or ".".join(item.nested_key)): json.loads(item.value_json) for item in record.history.item
-            }
-            rows.append((record.history.step.num, {k: v for k, v in items.items() if not k.startswith("_")}))
+            items = ((item.key or item.nested_key[0], json.loads(item.value_json)) for item in record.history.item)
+            rows.append((record.history.step.num, {key: value for key, value in items if not key.startswith("_")}))
     return rows
 
 

@@ -219,9 +219,9 @@ def test_complex_adamw_refuses_what_it_cannot_do():
     weight = nn.Parameter(torch.zeros(4, 3))
     with pytest.raises(ValueError, match=r"last axis \(real, imaginary\), got shape \(4, 3\)"):
         ComplexAdamW([{"params": [weight], "complex_pairs": True}])
-    with pytest.raises(ValueError, match="optimizer.lr must not be negative"):
+    with pytest.raises(ValueError, match=r"optimizer.lr must not be negative"):
         ComplexAdamW([weight], lr=-1.0)
-    with pytest.raises(ValueError, match="optimizer.lr must not be negative, got nan"):
+    with pytest.raises(ValueError, match=r"optimizer.lr must not be negative, got nan"):
         ComplexAdamW([weight], lr=math.nan)
     with pytest.raises(ValueError, match=r"optimizer.betas must lie in \[0, 1\)"):
         ComplexAdamW([weight], betas=(0.9, 1.0))

@@ -140,6 +140,12 @@ def rebuild_model(content: Mapping[str, Any]) -> nn.Module:
     return model.eval()
 
 
+def stored_normalisers(content: Mapping[str, Any]) -> tuple[GaussianNormaliser, GaussianNormaliser]:
+    """The normalisers of inputs and outputs that a checkpoint holds."""
+    inputs, outputs = (GaussianNormaliser(**content["normalisers"][side]) for side in ("inputs", "outputs"))
+    return inputs, outputs
+
+
 def rebuild_operator(content: Mapping[str, Any]) -> Operator:
     """The trained operator of a checkpoint, from physical units to physical units, in evaluation mode.
 
@@ -148,5 +154,4 @@ def rebuild_operator(content: Mapping[str, Any]) -> Operator:
     content : mapping
         As `load_checkpoint` returns it.
     """
-    normalisers = (GaussianNormaliser(**content["normalisers"][side]) for side in ("inputs", "outputs"))
-    return Operator(rebuild_model(content), *normalisers).eval()
+    return Operator(rebuild_model(content), *stored_normalisers(content)).eval()

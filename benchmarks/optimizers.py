@@ -36,9 +36,9 @@ from operators.trainer import TrainingDiverged, train
 WORK = Path("outputs/optimizers")
 RESULT = RESULTS / "optimizers.json"
 SAMPLES = {"train": 512, "validation": 128, "test": 128}
-EPOCHS = 25  # of AdamW
-BATCH = 16
-MODEL = {"n_modes": [12, 12], "hidden_channels": 24, "n_layers": 3}
+EPOCHS = 15  # of AdamW
+BATCH = 8
+MODEL = {"n_modes": [12, 12], "hidden_channels": 16, "n_layers": 3}
 
 # The middle of the first three learning rates.
 RATES = {

@@ -150,7 +150,13 @@ def _text(value: Any) -> Any:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as CSV, in full precision."""
+    """The rows as CSV, in full precision.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        As `summarise` returns them.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -160,6 +166,11 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as a Markdown table.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        As `summarise` returns them.
 
     Examples
     --------

@@ -25,6 +25,10 @@ def complex_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
 
     They are told by the layer that owns them, as any other weight may have a last axis of 2.
 
+    Parameters
+    ----------
+    module : Module
+
     Examples
     --------
     >>> from operators.models import FNO
@@ -42,6 +46,10 @@ def matrix_parameters(module: nn.Module) -> Iterator[Tensor]:
 
     A convolution is the matrix from its patches to its output channels. Spectral weights are no matrices: they hold
     one for each wavenumber, and wavenumbers do not mix.
+
+    Parameters
+    ----------
+    module : Module
     """
     for layer in module.modules():
         if isinstance(layer, (nn.Linear, _ConvNd)):
@@ -51,13 +59,24 @@ def matrix_parameters(module: nn.Module) -> Iterator[Tensor]:
 
 
 def trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """Those that are not frozen."""
+    """Those that are not frozen.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    """
     return [parameter for parameter in parameters if parameter.requires_grad]
 
 
 @groupings.register("uniform")
 def uniform(module: nn.Module, lr: float, weight_decay: float) -> Groups:
-    """One rate and one decay for all parameters."""
+    """One rate and one decay for all parameters.
+
+    Parameters
+    ----------
+    module : Module
+    lr, weight_decay : float
+    """
     return [{"params": trainable(module.parameters()), "lr": lr, "weight_decay": weight_decay}]
 
 
@@ -122,7 +141,15 @@ def poseidon(
 
 
 def set_apart(groups: Groups, flag: str, chosen: Iterable[Tensor]) -> Groups:
-    """Split every group by whether its parameters are among those chosen, and say so under the key `flag`."""
+    """Split every group by whether its parameters are among those chosen, and say so under the key `flag`.
+
+    Parameters
+    ----------
+    groups : list of dict
+    flag : str
+        The key, true in the groups of what is chosen.
+    chosen : iterable of Parameter
+    """
     marked = {id(parameter) for parameter in chosen}
     split = []
     for group in groups:

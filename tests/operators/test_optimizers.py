@@ -1,5 +1,6 @@
 """Optimizers by name: what each computes, which parameters it sets apart, and that each trains three kinds of model."""
 
+import inspect
 import io
 import math
 import sys
@@ -332,6 +333,28 @@ def test_frozen_parameters_are_left_out():
         assert chosen == {id(p) for p in model.parameters() if p.requires_grad}
     with pytest.raises(ValueError, match="nothing to train: FNO has no parameter"):
         build_optimizer(model.requires_grad_(False), "adamw", lr=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(optimizers))
+def test_numbers_out_of_range_are_a_sentence(name):
+    if name in LIBRARY:
+        pytest.importorskip("pytorch_optimizer")
+    known = inspect.signature(optimizers[name]).parameters
+    for argument, bad, words in (
+        ("lr", -1.0, "a number of at least 0"),
+        ("lr", "fast", "a number of at least 0"),
+        ("lr", math.nan, "a number of at least 0"),
+        ("weight_decay", -1.0, "a number of at least 0"),
+        ("betas", [0.9, 1.0], r"in \[0, 1\)"),
+        ("momentum", 1.0, r"in \[0, 1\)"),
+        ("precondition_frequency", 0, "a whole number of at least 1"),
+        ("update_period", 0.5, "a whole number of at least 1"),
+    ):
+        if argument in known:
+            with pytest.raises(ValueError, match=f"optimizer.{argument} must be {words}, got "):
+                build_optimizer(small_fno(), name, **{"lr": 1e-3, argument: bad})
+    with pytest.raises(ValueError, match=r"optimizer.lr must be a number of at least 0, got -2.0"):
+        build_optimizer(small_fno(), name, lr=1e-3, groups={"name": "poseidon", "time_lr": 1.0, "lr": -2.0})
 
 
 @pytest.mark.parametrize(

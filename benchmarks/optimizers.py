@@ -165,9 +165,11 @@ def measure(minutes: float) -> dict[str, Any]:
         while perf_counter() - began < 60 * minutes:
             done = {run["lr"]: run["validation"] for run in report["runs"] if run["optimizer"] == name}
             lr = next_rate(done, middle)
-            run = None if lr is None else trained(name, lr, epochs, store)
-            if run is None:
+            if lr is None:
                 break
+            run = trained(name, lr, epochs, store)
+            if run is None:
+                return report
             report["runs"].append(run)
             print(f"{name} at {lr:.2g}: {epochs} epochs, validation {run['validation']:.4f}", flush=True)
             RESULT.write_text(json.dumps(report, indent=1) + "\n")

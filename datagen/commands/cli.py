@@ -14,6 +14,9 @@ import configs
 # Exit codes: 0 done; 1 the work failed or found faults; 2 bad input, nothing was computed; 130, 143 interrupted.
 FAILED, REFUSED = 1, 2
 
+# What bad input, the machine or the arithmetic raise; anything else is a fault of ours and keeps its traceback.
+EXPECTED = (ValueError, OSError, RuntimeError, ArithmeticError, MemoryError)
+
 
 def fail(sentence: str, code: int) -> NoReturn:
     """End with a sentence on standard error."""
@@ -52,12 +55,15 @@ def handle_termination() -> None:
     signal.signal(signal.SIGTERM, terminate)
 
 
-def run(command: Callable[[dict[str, Any]], None], config_name: str) -> None:
+def run(command: Callable[[dict[str, Any]], None], config_name: str, job_folders: bool = False) -> None:
     """Run a command under Hydra: compose ``configs/<config_name>.yaml`` and call it with plain Python values.
 
     Misspelt keys and group options end with the near names; bad input (ValueError) with its sentence and code 2; a
     failure of the machine or of the arithmetic (OSError, RuntimeError, MemoryError, ArithmeticError) with code 1. Set
     HYDRA_FULL_ERROR=1 for the traceback.
+
+    In a sweep (``-m``) a job that fails is named and the others go on; with `job_folders` each has a folder of its own
+    within `out` (`datagen.commands.sweeps`).
     """
     check_configs()
     handle_termination()
@@ -66,39 +72,61 @@ def run(command: Callable[[dict[str, Any]], None], config_name: str) -> None:
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from datagen.commands.sweeps import hydras_folder, in_own_folder, swept_keys
+
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     raised: list[BaseException] = []
     here = os.getpid()
+    failed: list[BaseException] = []  # jobs of a sweep
+    swept = swept_keys(sys.argv[1:])
+    if job_folders:
+        sys.argv = [*sys.argv, *hydras_folder(sys.argv[1:], swept)]
+
+    def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
+        values = OmegaConf.to_container(config, resolve=resolve)
+        assert isinstance(values, dict)
+        return {str(key): value for key, value in values.items()}
 
     @hydra.main(version_base="1.3", config_path="pkg://configs", config_name=config_name)
     def main(config: DictConfig) -> None:
         if raised:
-            return  # an earlier job of this sweep failed
+            return  # an earlier job of this sweep was interrupted, or none can run
+        running = False
+        values: dict[str, Any] = {}
         try:
             missing = sorted(OmegaConf.missing_keys(config))
             if missing:
                 raise ValueError(f"{', '.join(missing)} must be given: {' '.join(f'{key}=...' for key in missing)}")
-            values = OmegaConf.to_container(config, resolve=True)
-            assert isinstance(values, dict)
-            command({str(key): value for key, value in values.items()})
+            values = plain(config)
+            if job_folders:
+                values = in_own_folder(values, plain(config, resolve=False)["out"], swept)
+            running = True
+            command(values)
         except BaseException as error:
             if os.getpid() != here:
                 raise  # a job of a parallel launcher: its process hands the error over
-            raised.append(error)  # Hydra would print lines of its own around it
+            if swept and running and isinstance(error, EXPECTED):
+                print(f"error: {values.get('out') or 'a job'}: {said(error)}", file=sys.stderr)
+                failed.append(error)
+            else:
+                raised.append(error)  # Hydra would print lines of its own around it
 
     # Hydra then raises what it would print and exit with, so that we can say it better.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         main()
-        if raised:
-            raise raised[0]
+        if raised or (failed and traceback_wanted):
+            raise [*raised, *failed][0]
+        if failed:
+            code = REFUSED if all(isinstance(error, ValueError) for error in failed) else FAILED
+            fail(f"{len(failed)} of the sweep's jobs failed, as said above; the others are done", code)
     except (ValueError, HydraException, OmegaConfBaseException) as error:
         if traceback_wanted:
             raise
         foreign = isinstance(error, (HydraException, OmegaConfBaseException))
         sentence = _explain(error, config_name) if foreign else str(error)
         fail(sentence, REFUSED)
-    except (OSError, RuntimeError, ArithmeticError, MemoryError) as error:
+    except EXPECTED as error:
         if traceback_wanted:
             raise
         fail(said(error), FAILED)

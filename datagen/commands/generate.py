@@ -145,7 +145,7 @@ def generate_command(config: dict[str, Any]) -> None:
 def main() -> None:
     """Console entry point."""
     offer_own_families()
-    run(generate_command, "generate")
+    run(generate_command, "generate", job_folders=True)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def train_command(config: dict[str, Any]) -> None:
 
 def main() -> None:
     """Console entry point."""
-    run(train_command, "train")
+    run(train_command, "train", job_folders=True)
 
 
 if __name__ == "__main__":

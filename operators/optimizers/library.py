@@ -34,6 +34,16 @@ def soap(
     Every axis of a weight has its basis, renewed by one QR iteration each `precondition_frequency` steps. The first
     step only measures.
 
+    Parameters
+    ----------
+    parameters : iterable of Parameter, or of groups
+    lr : float
+    betas : (float, float)
+        Of the moments; the second also of the preconditioner.
+    weight_decay : float
+        Decoupled.
+    precondition_frequency : int
+
     References
     ----------
     .. [1] N. Vyas et al., SOAP: improving and stabilizing Shampoo using Adam, ICLR 2025, arXiv:2409.11321.
@@ -61,12 +71,16 @@ def muon(
     ----------
     parameters : iterable of groups
         Each with the key ``use_muon``; `operators.optimizers.build_optimizer` makes them, see `matrix_parameters`.
-    lr, weight_decay : float
+    lr : float
         Of both.
-    betas, eps
+    weight_decay : float
+        Of both, decoupled.
+    betas : (float, float)
         Of AdamW.
     momentum : float
         Of Muon.
+    eps : float
+        Of AdamW.
 
     References
     ----------
@@ -94,12 +108,29 @@ def adahessian(
     weight_decay: float = 0.0,
     hessian_power: float = 1.0,
     update_period: int = 1,
+    eps: float = 1e-4,
 ) -> Optimizer:
     """AdaHessian: Adam with the Hessian's diagonal in place of the gradient's square [1]_.
 
-    The diagonal is Hutchinson's estimate from one random vector, every `update_period` steps: a step costs about
-    three of AdamW's in time and holds the graph of the gradient. Gradients must come from
-    `operators.optimizers.backward`.
+    The diagonal is Hutchinson's estimate from one random vector, every `update_period` steps: a step costs
+    about four of AdamW's (of an FNO, measured) and holds the graph of the gradient. Gradients must come from
+    `operators.optimizers.backward`. `eps` is the authors' (the library's 1e-16 lets one small estimate of the
+    curvature throw a weight far away), who also average the estimate over each convolution's kernel; the library
+    does not.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter, or of groups
+    lr : float
+    betas : (float, float)
+        Of the gradient and of the squared diagonal.
+    weight_decay : float
+        Decoupled.
+    hessian_power : float in (0, 1]
+        Of the diagonal that a step is divided by: 1 is Newton's method.
+    update_period : int
+    eps : float
+        Added to the diagonal's modulus.
 
     References
     ----------
@@ -113,6 +144,7 @@ def adahessian(
         weight_decay=weight_decay,
         hessian_power=hessian_power,
         update_period=update_period,
+        eps=eps,
     )
     optimizer.second_order = True  # type: ignore[attr-defined]
     return optimizer
@@ -130,6 +162,15 @@ def adamp(
 
     Such are weights before a normalisation layer. They are told by a gradient nearly at right angles to the weight
     (cosine below ``delta / sqrt(entries)``), and decay by `wd_ratio` of the rest's.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter, or of groups
+    lr : float
+    betas : (float, float)
+    weight_decay : float
+        Decoupled.
+    delta, wd_ratio : float
 
     References
     ----------
@@ -154,6 +195,16 @@ def shampoo(
     The gradient is multiplied along each of its ``k`` axes by the ``-1/(2k)``-th power of the sum of its past outer
     products, renewed every `precondition_frequency` steps; before the first renewal nothing moves. There is no
     momentum: the library's mixes raw gradients with steps already preconditioned, and diverged wherever it was tried.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter, or of groups
+    lr : float
+    weight_decay : float
+        Added to the gradient.
+    precondition_frequency : int
+    eps : float
+        The preconditioner's start, times the identity.
 
     References
     ----------

@@ -82,7 +82,7 @@ def make_config(tmp_path):
             "trainer": {"epochs": 5, "batch_size": 5, "gradient_clip": 1.0, "device": "cpu"},
         }
         for key, value in changes.items():
-            config[key] = {**config[key], **value} if isinstance(value, dict) and "name" not in value else value
+            config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) and "name" not in value else value
         return config
 
     return make

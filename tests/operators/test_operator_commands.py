@@ -14,13 +14,14 @@ from omegaconf import OmegaConf
 import configs
 import datagen.store
 from operators.commands import evaluate, predict, train
+from operators.loggers import loggers
 from operators.models import models
 from operators.optimizers import build_optimizer, optimizers, schedulers
 from operators.tasks import tasks
 
 FOLDER = Path(configs.__file__).parent
 GROUPS = {group: sorted(p.stem for p in (FOLDER / group).glob("*.yaml")) for group in (
-    "dataset", "task", "model", "optimizer", "scheduler", "trainer", "logger", "experiment",
+    "dataset", "task", "model", "optimizer", "scheduler", "trainer", "logger", "logger", "experiment",
 )}  # fmt: skip
 NEEDED = {
     "train": ["out=o", "dataset.path=d"],
@@ -55,6 +56,7 @@ def test_every_option_composes_and_fits_what_it_names(group, option):
 
 def test_every_registered_name_has_its_yaml():
     assert set(GROUPS["model"]) == {"fno", "tfno"} == set(models)
+    assert set(GROUPS["logger"]) == {"csv", *loggers}
     assert set(GROUPS["optimizer"]) == set(optimizers)
     assert set(GROUPS["scheduler"]) == set(schedulers)
     assert set(GROUPS["task"]) == set(tasks)
@@ -67,6 +69,14 @@ def test_task_files_hold_every_argument_with_its_default(name):
     assert written.pop("name") == name
     defaults = {key: list(p.default) if isinstance(p.default, tuple) else p.default for key, p in arguments.items()}
     assert written == defaults
+
+
+def test_loggers_add_up():
+    assert composed("train")["logger"] == {}  # metrics.csv alone
+    assert composed("train", "logger=tensorboard")["logger"].keys() == {"tensorboard"}
+    both = composed("train", "logger=[tensorboard,wandb]", "logger.wandb.project=darcy")["logger"]
+    assert both.keys() == {"tensorboard", "wandb"}
+    assert both["wandb"] == {"project": "darcy", "name": None, "mode": "offline"}
 
 
 def test_an_experiment_wins_over_the_primary_config():
@@ -158,12 +168,6 @@ def test_bad_input_ends_with_a_sentence_and_code_2(module, arguments, message, c
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
-
-
-def test_a_sweep_trains_each_in_its_own_folder(command):
-    command(train, "-m", "dataset.path=data/a", *SMALL, "model.rank=0.2,0.5", "out=runs/${model.rank}")
-    assert Path("runs/0.2/best.pt").exists()
-    assert Path("runs/0.5/best.pt").exists()
 
 
 def test_a_file_that_is_no_array_is_a_sentence(command, capsys):

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -20,7 +19,6 @@ from operators.checkpoint import FORMAT_VERSION, load_checkpoint, rebuild_model,
 from operators.data import load_split
 from operators.losses import relative_l2
 from operators.models import models
-from operators.optimizers import optimizers, schedulers
 from operators.predict import load
 from operators.trainer import TrainingDiverged, train
 
@@ -84,6 +82,9 @@ VARIANTS = {
     "noise": {"model": {"name": "noisy"}},
     "one_cycle": {"scheduler": {"name": "one_cycle"}, "optimizer": {"name": "adam", "lr": 1e-2}},
     "momentum": {"optimizer": {"name": "sgd", "lr": 1e-2, "momentum": 0.9}, "loss": "relative_h1"},
+    "plateau": {"scheduler": {"name": "plateau", "patience": 0}, "optimizer": {"name": "complex_adamw", "lr": 1e-1}},
+    "step": {"scheduler": {"name": "step"}, "optimizer": {"name": "soap", "precondition_frequency": 3}},
+    "second_order": {"optimizer": {"name": "adahessian", "lr": 1e-2}},
 }
 
 
@@ -92,6 +93,8 @@ def test_a_run_stopped_after_epoch_3_and_resumed_equals_an_unbroken_one(
     variant, make_config, make_store, tmp_path, monkeypatch
 ):
     changes = VARIANTS[variant]
+    if variant in ("step", "second_order"):
+        pytest.importorskip("pytorch_optimizer")
     unbroken = train(make_config(out=str(tmp_path / "unbroken"), **changes), make_store())
     assert unbroken.finished
 
@@ -328,20 +331,6 @@ def test_saving_leaves_the_old_checkpoint_whole_if_it_fails(tmp_path, monkeypatc
         save_checkpoint(tmp_path / "a.pt", {"value": 2})
     assert load_checkpoint(tmp_path / "a.pt")["value"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
-
-
-def test_cosine_schedule_is_its_formula():
-    optimizer = optimizers.build("sgd", [nn.Parameter(torch.zeros(1))], lr=2.0)
-    scheduler = schedulers.build("cosine", optimizer, total_steps=100, warmup=0.1, final=0.01)
-    rates = []
-    for _ in range(100):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    steps = np.arange(100)
-    expected = np.where(steps < 10, (steps + 1) / 10, 0.01 + 0.99 * (1 + np.cos(np.pi * (steps - 10) / 90)) / 2)
-    np.testing.assert_allclose(rates, 2 * expected, rtol=1e-12)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.02)
 
 
 def test_a_second_trainer_in_the_same_folder_is_refused(make_config, make_store, tmp_path):

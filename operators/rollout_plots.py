@@ -1,0 +1,135 @@
+"""Pictures of predictions in time: error curves, and the frames of one trajectory."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.plots import colour_scale
+from operators.data import Channel
+from operators.plots import BASELINES, PREDICTION, positive, image, label, new_figure
+
+Array = NDArray[np.floating]
+
+FRAMES_SHOWN = 5
+OPERATOR_COLOURS = (PREDICTION, "tab:green", "tab:orange", "tab:purple", "tab:cyan")
+
+
+def rollout_curves(
+    times: Array,
+    errors: Mapping[str, Array],
+    correlations: Mapping[str, Array],
+    baselines: Sequence[str],
+    threshold: float,
+) -> Any:
+    """Error and correlation over time, a line a predictor: the median, and a band with 80 % of the samples.
+
+    Parameters
+    ----------
+    times : ndarray, shape (frames,)
+        Physical.
+    errors, correlations : mapping of str to ndarray, shape (frames, samples)
+        Relative L2 errors, and Pearson correlations with the truth, by the predictor's name.
+    baselines : sequence of str
+        Those of the names that are naive predictors: drawn in grey.
+    threshold : float
+        Of the correlation time; a line is drawn at it.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(11, 4.4)
+    left, right = figure.subplots(1, 2)
+    operators = [name for name in errors if name not in baselines]
+    for name in errors:
+        naive = name in baselines
+        colour = BASELINES[baselines.index(name) % len(BASELINES)] if naive else None
+        colour = colour or OPERATOR_COLOURS[operators.index(name) % len(OPERATOR_COLOURS)]
+        style: dict[str, Any] = dict(color=colour, linestyle="--" if naive else "-", linewidth=1.3 if naive else 1.8)
+        if len(times) < 40:
+            style |= dict(marker="o", markersize=3)
+        for axes, values in ((left, positive(errors[name])), (right, correlations[name])):
+            low, middle, high = _quantiles(values)
+            axes.plot(times, middle, label=name, **style)
+            if not naive:
+                axes.fill_between(times, low, high, color=colour, alpha=0.15, linewidth=0)
+    left.set_yscale("log")
+    left.set_ylabel("relative L2 error")
+    right.set_ylabel("correlation with the truth")
+    right.axhline(threshold, color="0.6", linewidth=0.8)
+    right.annotate(f"{threshold:g}", (1.0, threshold), xycoords=("axes fraction", "data"), fontsize=8, va="center")
+    bottom = min(0.0, max(-1.0, right.get_ylim()[0]))
+    right.set_ylim(bottom, 1.05)
+    for axes in (left, right):
+        axes.set_xlabel("time")
+        axes.grid(True, which="both", alpha=0.2)
+    handles, names = left.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=min(len(names), 3), fontsize=9, frameon=False)
+    return figure
+
+
+def _quantiles(values: Array) -> Array:
+    """The 10, 50 and 90 % quantiles over the samples whose values are finite; nan where none is."""
+    found = np.full((3, len(values)), np.nan)
+    for frame, each in enumerate(values):
+        finite = each[np.isfinite(each)]
+        if finite.size:
+            found[:, frame] = np.quantile(finite, [0.1, 0.5, 0.9])
+    return found
+
+
+def trajectory(times: Array, truth: Array, prediction: Array, channel: Channel, title: str = "") -> Any:
+    """Truth, prediction and error of one channel of one trajectory.
+
+    In one dimension as images over position and time; in more, a column for each of `FRAMES_SHOWN` evenly spaced times.
+
+    Parameters
+    ----------
+    times : ndarray, shape (frames,)
+    truth, prediction : ndarray, shape (frames, *grid)
+    channel : Channel
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    error = prediction - truth
+    scale = colour_scale([truth])  # a prediction that blew up must not hide the truth
+    largest = float(np.abs(error[np.isfinite(error)]).max(initial=0.0)) or 1.0
+    rows = [
+        ("truth", truth, scale),
+        ("prediction", prediction, scale),
+        ("prediction - truth", error, (-largest, largest)),
+    ]
+    if truth.ndim == 2:
+        figure = new_figure(12, 3.8)
+        for axes, (words, field, (low, high)) in zip(figure.subplots(1, 3), rows, strict=True):
+            drawn = axes.imshow(
+                field,
+                origin="lower",
+                aspect="auto",
+                extent=(0, 1, times[0], times[-1]),
+                vmin=low,
+                vmax=high,
+                cmap="RdBu_r" if low == -high else "viridis",
+                interpolation="nearest",
+            )
+            figure.colorbar(drawn, ax=axes)
+            axes.set_title(f"{label(channel)}: {words}", fontsize=10)
+            axes.set_xlabel("position / length")
+            axes.set_ylabel("time")
+    else:
+        chosen = np.unique(np.linspace(0, len(times) - 1, min(FRAMES_SHOWN, len(times))).round().astype(int))
+        figure = new_figure(2.7 * len(chosen) + 1, 7.6)
+        for row, (words, field, scale) in zip(figure.subplots(3, len(chosen), squeeze=False), rows, strict=True):
+            for axes, frame in zip(row, chosen, strict=True):
+                drawn = image(axes, field[frame], scale)
+                if words == "truth":
+                    axes.set_title(f"t = {times[frame]:.4g}", fontsize=10)
+            row[0].set_ylabel(f"{label(channel)}: {words}", fontsize=10)
+            figure.colorbar(drawn, ax=list(row), shrink=0.85).ax.tick_params(labelsize=8)
+    figure.suptitle(title, fontsize=10)
+    return figure

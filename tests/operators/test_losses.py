@@ -1,14 +1,15 @@
 """Losses against closed forms."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
-from operators.losses import losses, mse, relative_h1, relative_l2
-from operators.metrics import measure, summarise
+from operators.losses import configured, losses, mse, relative_h1, relative_l1_by_group, relative_l2
 
 
-@pytest.mark.parametrize("name", ["relative_l2", "relative_h1"])
+@pytest.mark.parametrize("name", ["relative_l1", "relative_l2", "relative_h1"])
 @pytest.mark.parametrize("grid", [(9,), (8, 7), (5, 6, 4)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_zero_costs_exactly_one_and_the_truth_nothing(name, grid, dtype):
@@ -79,7 +80,7 @@ def test_h1_needs_three_points():
         relative_h1(torch.ones(1, 1, 8, 2), torch.ones(1, 1, 8, 2))
 
 
-@pytest.mark.parametrize("name", ["relative_l2", "relative_h1", "mse"])
+@pytest.mark.parametrize("name", ["relative_l1", "relative_l2", "relative_h1", "mse"])
 def test_gradients(name):
     torch.manual_seed(0)
     target = torch.randn(2, 2, 5, 4, dtype=torch.float64)
@@ -98,24 +99,61 @@ def test_mse_is_the_mean_square():
     np.testing.assert_allclose(ours, ((prediction - target) ** 2).mean(axis=(2, 3)), rtol=1e-13)
 
 
-def test_metrics_do_not_depend_on_their_batches(monkeypatch):
-    generator = np.random.default_rng(0)
-    prediction, target = generator.normal(size=(2, 7, 2, 6, 5)).astype(np.float32)
-    whole = measure(prediction, target)
-    monkeypatch.setattr("operators.metrics.BATCH", 3)
-    parts = measure(prediction, target)
-    for name, values in whole.items():
-        np.testing.assert_array_equal(values, parts[name])
-    assert set(measure(prediction[..., :2], target[..., :2])) == {"relative_l2", "mse"}  # too coarse for H1
-    with pytest.raises(ValueError, match="prediction has shape"):
-        measure(prediction[:3], target)
-
-
-def test_summary_averages_channels_before_samples_are_ranked():
-    values = np.array([[0.0, 2.0], [3.0, 5.0], [0.0, 0.0]])
-    assert summarise(values) == {"mean": pytest.approx(5 / 3), "median": 1.0, "max": 4.0}
-
-
 def test_unknown_losses_are_named():
     with pytest.raises(ValueError, match="Did you mean 'relative_l2'"):
         losses["relative_l3"]
+
+
+def poseidon_loss(prediction, target, slices):
+    """The loss of the released scOT, written down again: mean over groups of L1 means over L1 means of the labels."""
+    total = 0.0
+    for a, b in itertools.pairwise(slices):
+        error = np.abs(prediction[:, a:b] - target[:, a:b]).mean()
+        total += error / (np.abs(target[:, a:b]).mean() + 1e-10)
+    return total / (len(slices) - 1)
+
+
+def test_grouped_l1_is_poseidons():
+    generator = np.random.default_rng(0)
+    prediction, target = generator.normal(size=(2, 5, 4, 6, 7)) * np.array([1, 1e3, 1e-2, 5])[:, None, None]
+    ours = relative_l1_by_group(torch.from_numpy(prediction), torch.from_numpy(target), groups=[[0], [1, 2], [3]])
+    assert ours.shape == (1, 3)
+    assert ours.mean().item() == pytest.approx(poseidon_loss(prediction, target, [0, 1, 3, 4]), rel=1e-13)
+    whole = relative_l1_by_group(torch.from_numpy(prediction), torch.from_numpy(target))
+    assert whole.item() == pytest.approx(poseidon_loss(prediction, target, [0, 4]), rel=1e-13)
+
+
+def test_grouped_l1_bears_a_sample_at_rest():
+    target = torch.ones(3, 2, 8)
+    target[1] = 0
+    prediction = (target + 0.1).requires_grad_()
+    loss = relative_l1_by_group(prediction, target, groups=[[0, 1]]).mean()
+    assert loss.item() == pytest.approx(0.15, rel=1e-6)
+    loss.backward()
+    assert torch.isfinite(prediction.grad).all()
+    nothing = relative_l1_by_group(torch.zeros(2, 1, 4), torch.zeros(2, 1, 4))
+    assert nothing.item() == 0
+
+
+@pytest.mark.parametrize("groups", [[[0]], [[0], [0, 1]], [[0, 1], []], [[0, 1, 2]], []])
+def test_groups_hold_every_channel_once(groups):
+    with pytest.raises(ValueError, match="each of the 2 channels 0 to 1 once"):
+        relative_l1_by_group(torch.ones(1, 2, 4), torch.ones(1, 2, 4), groups=groups)
+
+
+def test_losses_are_configured_by_name_and_arguments():
+    target = torch.randn(3, 3, 8)
+    assert configured("mse") is losses["mse"]
+    assert configured({"name": "mse"})(0 * target, target).shape == (3, 3)
+    grouped = configured({"name": "relative_l1_by_group", "groups": [[2], [0, 1]]})
+    assert torch.equal(grouped(0 * target, target, (True,)), torch.ones(1, 2))
+    with pytest.raises(ValueError, match=r"no argument 'group'\. Did you mean 'groups'"):
+        configured({"name": "relative_l1_by_group", "group": [[0]]})
+    with pytest.raises(ValueError, match="groups must be"):
+        configured({"name": "relative_l1_by_group", "groups": 3})
+    with pytest.raises(ValueError, match="no argument 'periodic'"):
+        configured({"name": "relative_h1", "periodic": [True]})
+    with pytest.raises(ValueError, match="a name with arguments"):
+        configured({"groups": [[0]]})
+    with pytest.raises(ValueError, match="unknown loss 'l2'"):
+        configured({"name": "l2"})

@@ -15,8 +15,9 @@ from operators.data import Channel
 Array = NDArray[np.floating]
 
 TRUTH, PREDICTION, ERROR = "black", "tab:blue", "tab:red"
-BASELINES = ("0.45", "tab:brown", "0.7")
-"""Colours of naive predictors: dull, so that the operator stands out."""
+OPERATORS = (PREDICTION, "tab:orange", "tab:green", "tab:purple", "tab:cyan", "tab:pink", "tab:olive")
+BASELINES = ("0.4", "0.62", "tab:brown")
+"""Colours of naive predictors: dull, so that operators stand out."""
 
 CHANNELS_SHOWN = 4
 
@@ -151,54 +152,67 @@ def label(channel: Channel) -> str:
     return channel.name if channel.units in ("", "dimensionless", "1", "unknown") else f"{channel.name} [{channel.units}]"
 
 
-def error_histogram(errors: Mapping[str, Array], quantity: str = "relative L2 error") -> Any:
-    """How the errors of the samples are distributed, one histogram a predictor, the first of them the operator.
+def palette(operators: Sequence[str], naive: Sequence[str] = ()) -> dict[str, str]:
+    """One colour a predictor, the same in all pictures of an evaluation."""
+    found = {name: OPERATORS[number % len(OPERATORS)] for number, name in enumerate(operators)}
+    return found | {name: BASELINES[number % len(BASELINES)] for number, name in enumerate(naive)}
+
+
+def error_histogram(errors: Mapping[str, Array], colours: Mapping[str, str]) -> Any:
+    """How the relative L2 errors of the samples are distributed, a histogram and its median a predictor.
 
     Parameters
     ----------
     errors : mapping of str to ndarray, shape (samples,)
         By the predictor's name. Errors that are zero or not finite have no place on the logarithmic axis; how many
         they are is said in the legend.
-    quantity : str
-        What the errors are.
+    colours : mapping of str to str
+        As `palette` gives them.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    figure = new_figure(7, 4)
+    figure = new_figure(7.5, 4.4)
     axes = figure.subplots()
-    drawable = {name: each[np.isfinite(each) & (each > 0)] for name, each in errors.items()}
-    pooled = np.concatenate(list(drawable.values()))
+    drawn = {name: each[np.isfinite(each) & (each > 0)] for name, each in errors.items()}
+    pooled = np.concatenate(list(drawn.values()))
     low, high = (pooled.min(), pooled.max()) if pooled.size else (0.1, 1.0)
-    edges = np.geomspace(low / 1.05, high * 1.05, 41)
-    colours = (PREDICTION, *BASELINES)
-    for number, (name, each) in enumerate(drawable.items()):
-        colour = colours[min(number, len(colours) - 1)]
+    edges = np.geomspace(low / 1.05, high * 1.05, 49)
+    for name, each in drawn.items():
         left_out = len(errors[name]) - len(each)
-        words = f"{name}, median {np.median(each):.3g}" if each.size else name
+        words = f"{name}, median {np.median(each):.2%}" if each.size else name
         words += f" ({left_out} not drawn: zero or not finite)" if left_out else ""
-        axes.hist(each, edges, histtype="stepfilled", color=colour, alpha=0.75 if number == 0 else 0.45, label=words)
+        axes.hist(each, edges, histtype="stepfilled", color=colours[name], alpha=0.35)
+        axes.hist(each, edges, histtype="step", color=colours[name], linewidth=1.4, label=words)
         if each.size:
-            axes.axvline(np.median(each), color=colour, linewidth=1.2, linestyle="--")
+            axes.axvline(np.median(each), color=colours[name], linewidth=1.2, linestyle="--")
     axes.set_xscale("log")
-    axes.set_xlabel(f"{quantity} of a sample")
+    axes.set_xlabel("relative L2 error of a sample")
     axes.set_ylabel("samples")
-    axes.margins(y=0.08)
     axes.grid(True, which="both", alpha=0.2)
-    figure.legend(loc="outside upper center", fontsize=9, ncols=min(2, len(drawable)), frameon=False)
+    figure.legend(loc="outside upper center", fontsize=9, ncols=1 if len(drawn) < 4 else 2, frameon=False)
     return figure
 
 
-def spectra(truth: Array, prediction: Array, error: Array, channels: Sequence[Channel]) -> Any:
-    """Energy over wavenumbers of truth, prediction and their difference, one panel a channel.
+def spectra(
+    truth: Array,
+    predictions: Mapping[str, tuple[Array, Array]],
+    colours: Mapping[str, str],
+    channels: Sequence[Channel],
+) -> Any:
+    """Energy over wavenumbers of the truth, of predictions, and of their errors; one panel a channel.
 
-    Where the error's curve meets the truth's, the prediction holds nothing that is true.
+    Where an error's curve meets the truth's, the prediction holds nothing that is true.
 
     Parameters
     ----------
-    truth, prediction, error : ndarray, shape (channels, wavenumbers)
-        Means over samples of `operators.spectra.energy_spectrum`.
+    truth : ndarray, shape (channels, wavenumbers)
+        Mean over samples of `operators.metrics.spectrum`.
+    predictions : mapping of str to pairs of ndarray, shape (channels, wavenumbers)
+        Of each operator its prediction's and its error's.
+    colours : mapping of str to str
+        As `palette` gives them.
     channels : sequence of Channel
 
     Returns
@@ -206,23 +220,61 @@ def spectra(truth: Array, prediction: Array, error: Array, channels: Sequence[Ch
     matplotlib.figure.Figure
     """
     shown = min(len(channels), CHANNELS_SHOWN)
-    figure = new_figure(max(6.0, 4.6 * shown), 4)
-    for axes, number in zip(figure.subplots(1, shown, squeeze=False)[0], range(shown), strict=True):
-        waves = np.arange(1, truth.shape[1])  # the mean has no place on a logarithmic axis
-        for values, colour, style, words in (
-            (truth, TRUTH, "-", "truth"),
-            (prediction, PREDICTION, "--", "prediction"),
-            (error, ERROR, "-", "prediction - truth"),
-        ):
-            axes.loglog(waves, positive(values[number, 1:]), color=colour, linestyle=style, label=words)
+    figure = new_figure(max(7.0, 4.6 * shown), 4.6)
+    panels = figure.subplots(1, shown, squeeze=False)[0]
+    waves = np.arange(truth.shape[1])
+    for number, axes in enumerate(panels):
+        # The shell 0 <= |k| < 1 holds the mean, and has no place on a logarithmic axis.
+        axes.loglog(waves[1:], positive(truth[number, 1:]), color=TRUTH, linewidth=2, label="truth")
+        for name, (prediction, error) in predictions.items():
+            axes.loglog(waves[1:], positive(prediction[number, 1:]), color=colours[name], linestyle="--", label=name)
+            axes.loglog(
+                waves[1:], positive(error[number, 1:]), color=colours[name], linestyle=":", label=f"error of {name}"
+            )
         axes.set_title(label(channels[number]), fontsize=10)
-        axes.set_xlabel("wavenumber (waves along the box)")
+        axes.set_xlabel("wavenumber, cycles along the box")
         axes.grid(True, which="both", alpha=0.2)
-        if number == 0:
-            axes.set_ylabel("energy")
-            axes.legend(fontsize=9)
+    panels[0].set_ylabel("energy")
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", fontsize=9, ncols=min(len(names), 3), frameon=False)
+    return figure
+
+
+def comparison(errors: Mapping[str, Array], captions: Mapping[str, str], colours: Mapping[str, str]) -> Any:
+    """Errors of several predictors side by side: median, 10 to 90 % of the samples, and the worst.
+
+    Parameters
+    ----------
+    errors : mapping of str to ndarray, shape (samples,)
+        Relative L2 errors by the predictor's name.
+    captions : mapping of str to str
+        What to write beside a name (parameters, say), for those that have some.
+    colours : mapping of str to str
+        As `palette` gives them.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(8, 1.2 + 0.55 * len(errors))
+    axes = figure.subplots()
+    for row, (name, each) in enumerate(errors.items()):
+        finite = each[np.isfinite(each)]
+        if not finite.size:
+            continue
+        low, middle, high = np.quantile(finite, [0.1, 0.5, 0.9])
+        axes.plot([low, high], [row, row], color=colours[name], linewidth=5, alpha=0.45, solid_capstyle="round")
+        axes.plot(middle, row, "o", color=colours[name], markersize=8)
+        axes.plot(finite.max(), row, "x", color=colours[name], markersize=7)
+        axes.annotate(f"{middle:.2%}", (middle, row), (0, 9), textcoords="offset points", fontsize=8, ha="center")
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(errors)), [f"{n}\n{captions[n]}" if n in captions else n for n in errors], fontsize=9)
+    axes.set_ylim(len(errors) - 0.5, -0.6)
+    axes.set_xlabel("relative L2 error: median (dot), 10 to 90 % of the samples (bar), worst (cross)")
+    axes.grid(True, which="both", axis="x", alpha=0.25)
     return figure
 
 
 def positive(values: Array) -> Array:
+    """Values that a logarithmic axis can show; nan in place of the others."""
     return np.where(np.isfinite(values) & (values > 0), values, np.nan)

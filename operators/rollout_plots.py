@@ -1,6 +1,6 @@
 """Pictures of predictions in time: error curves, and the frames of one trajectory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,31 +8,31 @@ from numpy.typing import NDArray
 
 from datagen.plots import colour_scale
 from operators.data import Channel
-from operators.plots import BASELINES, PREDICTION, positive, image, label, new_figure
+from operators.plots import BASELINES, image, label, new_figure, positive
 
 Array = NDArray[np.floating]
 
 FRAMES_SHOWN = 5
-OPERATOR_COLOURS = (PREDICTION, "tab:green", "tab:orange", "tab:purple", "tab:cyan")
 
 
 def rollout_curves(
-    times: Array,
+    times: Mapping[str, Array],
     errors: Mapping[str, Array],
     correlations: Mapping[str, Array],
-    baselines: Sequence[str],
+    colours: Mapping[str, str],
     threshold: float,
 ) -> Any:
-    """Error and correlation over time, a line a predictor: the median, and a band with 80 % of the samples.
+    """Error and correlation over time, a line a predictor: the median, and for operators a band with 80 % of the samples.
 
     Parameters
     ----------
-    times : ndarray, shape (frames,)
-        Physical.
-    errors, correlations : mapping of str to ndarray, shape (frames, samples)
-        Relative L2 errors, and Pearson correlations with the truth, by the predictor's name.
-    baselines : sequence of str
-        Those of the names that are naive predictors: drawn in grey.
+    times : mapping of str to ndarray, shape (frames,)
+        By the predictor's name.
+    errors, correlations : mapping of str to ndarray, shape (samples, frames)
+        Relative L2 errors, and Pearson correlations with the truth.
+    colours : mapping of str to str
+        As `operators.plots.palette` gives them; of names that are not in it (another use of an operator, "tfno,
+        direct") the operator's, drawn dotted.
     threshold : float
         Of the correlation time; a line is drawn at it.
 
@@ -40,28 +40,27 @@ def rollout_curves(
     -------
     matplotlib.figure.Figure
     """
-    figure = new_figure(11, 4.4)
+    figure = new_figure(11, 4.6)
     left, right = figure.subplots(1, 2)
-    operators = [name for name in errors if name not in baselines]
     for name in errors:
-        naive = name in baselines
-        colour = BASELINES[baselines.index(name) % len(BASELINES)] if naive else None
-        colour = colour or OPERATOR_COLOURS[operators.index(name) % len(OPERATOR_COLOURS)]
-        style: dict[str, Any] = dict(color=colour, linestyle="--" if naive else "-", linewidth=1.3 if naive else 1.8)
-        if len(times) < 40:
+        owner = name if name in colours else name.rpartition(", ")[0]
+        naive = colours[owner] in BASELINES
+        kind = "--" if naive else "-" if owner == name else "-." if name.endswith("direct") else ":"
+        style: dict[str, Any] = dict(color=colours[owner], linestyle=kind, linewidth=1.3 if naive else 1.8)
+        if len(times[name]) < 40:
             style |= dict(marker="o", markersize=3)
         for axes, values in ((left, positive(errors[name])), (right, correlations[name])):
             low, middle, high = _quantiles(values)
-            axes.plot(times, middle, label=name, **style)
-            if not naive:
-                axes.fill_between(times, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(times[name], middle, label=name, **style)
+            if owner == name and not naive:
+                axes.fill_between(times[name], low, high, color=colours[owner], alpha=0.15, linewidth=0)
     left.set_yscale("log")
     left.set_ylabel("relative L2 error")
     right.set_ylabel("correlation with the truth")
     right.axhline(threshold, color="0.6", linewidth=0.8)
-    right.annotate(f"{threshold:g}", (1.0, threshold), xycoords=("axes fraction", "data"), fontsize=8, va="center")
-    bottom = min(0.0, max(-1.0, right.get_ylim()[0]))
-    right.set_ylim(bottom, 1.05)
+    right.annotate(f" {threshold:g}", (1.0, threshold), xycoords=("axes fraction", "data"), fontsize=8, va="center")
+    low, high = right.get_ylim()
+    right.set_ylim(max(low, -1.05), min(high, 1.05))
     for axes in (left, right):
         axes.set_xlabel("time")
         axes.grid(True, which="both", alpha=0.2)
@@ -72,8 +71,8 @@ def rollout_curves(
 
 def _quantiles(values: Array) -> Array:
     """The 10, 50 and 90 % quantiles over the samples whose values are finite; nan where none is."""
-    found = np.full((3, len(values)), np.nan)
-    for frame, each in enumerate(values):
+    found = np.full((3, values.shape[1]), np.nan)
+    for frame, each in enumerate(values.T):
         finite = each[np.isfinite(each)]
         if finite.size:
             found[:, frame] = np.quantile(finite, [0.1, 0.5, 0.9])

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,18 +31,21 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from datagen.files import locked, write_atomically
 from datagen.store import Store
 from operators.checkpoint import complete_arguments, load_checkpoint, save_checkpoint
-from operators.data import GaussianNormaliser, Split, channels, epoch_batches, load_split, periodic_axes
+from operators.data import Batch, epoch_batches, periodic_axes
 from operators.devices import choose_device
 from operators.losses import losses
 from operators.models import models
+from operators.operator import Operator, input_channels
 from operators.optimizers import optimizers, schedulers
 from operators.plots import loss_curve, save_figure
+from operators.tasks import Task, tasks
 from solvers.registry import fits
 
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_SECONDS = 30.0
-MAY_DIFFER_ON_RESUME = ("out", "trainer.device")
+MAY_DIFFER_ON_RESUME = ("out", "trainer.device", "dataset.memory_gb")
+MEMORY_GB = 4.0  # where the configuration does not say
 
 
 class TrainingDiverged(FloatingPointError):
@@ -103,7 +107,7 @@ def refuse_another_run(out: Path, config: Mapping[str, Any]) -> None:
         if out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
             raise ValueError(f"out={out} is not empty and holds no run; choose another folder")
         return
-    before, now = flatten(yaml.safe_load(path.read_text()) or {}), flatten(config)
+    before, now = ({"task.name": "static", **flatten(c)} for c in (yaml.safe_load(path.read_text()) or {}, config))
     keys = sorted({*before, *now} - set(MAY_DIFFER_ON_RESUME))
     differences = [
         f"{key} was {before.get(key, 'absent')!r}, now {now.get(key, 'absent')!r}"
@@ -123,10 +127,10 @@ def train(config: Mapping[str, Any], store: Store) -> TrainingResult:
     Parameters
     ----------
     config : mapping
-        Plain values: ``out``; ``seed``; ``loss`` (a registered name); ``model``, ``optimizer`` and ``scheduler``, each
-        a registered ``name`` and its arguments (channel counts come from the dataset); ``trainer`` with ``epochs``,
-        ``batch_size``, ``gradient_clip`` (largest gradient norm, or None) and ``device``; ``dataset``, kept for the
-        record. ``configs/train.yaml`` is the full example.
+        Plain values: ``out``; ``seed``; ``loss`` (a registered name); ``task`` (static if left out), ``model``,
+        ``optimizer`` and ``scheduler``, each a registered ``name`` and its arguments (channel counts come from the
+        task); ``trainer`` with ``epochs``, ``batch_size``, ``gradient_clip`` (largest gradient norm, or None) and
+        ``device``; ``dataset`` with ``memory_gb``. ``configs/train.yaml`` is the full example.
     store : Store
         The dataset: inputs and outputs are its fields of those roles.
 
@@ -189,22 +193,23 @@ class _Training:
             raise ValueError(f"seed must be a whole number that is not negative, got {config['seed']!r}")
         if self.clip is not None and not (fits(self.clip, float) and self.clip > 0):
             raise ValueError(f"trainer.gradient_clip must be a positive norm, or null for none, got {self.clip!r}")
-        self.loss = losses[config["loss"]]
-        self.periodic = periodic_axes(store)
-        self.inputs, self.outputs = channels(store, "input"), channels(store, "output")
-        given = {**config["model"], "in_channels": len(self.inputs), "out_channels": len(self.outputs)}
+        periodic = periodic_axes(store)
+        self.loss = partial(losses[config["loss"]], periodic=periodic)
+        self.relative_l2 = partial(losses["relative_l2"], periodic=periodic)
+        chosen = dict(config.get("task", {"name": "static"}))
+        self.task_name, self.task_arguments = chosen.pop("name"), chosen
+        memory_gb = config["dataset"].get("memory_gb", MEMORY_GB)
+        self.task: Task = tasks.build(self.task_name, store, memory_gb=memory_gb, **chosen)
+        given = dict(config["model"])
         self.model_name = given.pop("name")
+        given["in_channels"] = input_channels(self.model_name, len(self.task.inputs), self.task.conditioned_on_time)
+        given["out_channels"] = len(self.task.outputs)
         self.model: nn.Module = models.build(self.model_name, **given).to(device)
         self.arguments = complete_arguments(self.model_name, given)
-        self._check_model_fits(store.shape)
+        self._check_model_fits(store.shape, given["in_channels"])
 
-        training, validation = load_split(store, "train"), load_split(store, "validation")
-        self.input_normaliser = GaussianNormaliser.fit(training.inputs)
-        self.output_normaliser = GaussianNormaliser.fit(training.outputs)
-        self.training, self.validation = self._prepare(training), self._prepare(validation)
-        zero = torch.zeros(1, len(self.outputs), *[1] * len(store.shape))
-        self.shift = self.output_normaliser.scale(self.output_normaliser.inverse(zero)).to(device)
-
+        self.operator = Operator(self.model, *self.task.normalisers()).to(device)
+        self.training, self.validation = self.task.examples("train"), self.task.examples("validation")
         self.batches = math.ceil(len(self.training) / self.batch_size)
         chosen = dict(config["optimizer"])
         self.optimizer = optimizers.build(chosen.pop("name"), self.model.parameters(), **chosen)
@@ -212,19 +217,18 @@ class _Training:
         self.scheduler = schedulers.build(chosen.pop("name"), self.optimizer, self.epochs * self.batches, **chosen)
         self.history: list[dict[str, float]] = []
 
-    def _check_model_fits(self, grid: tuple[int, ...]) -> None:
+    def _check_model_fits(self, grid: tuple[int, ...], in_channels: int) -> None:
         """One sample of zeros, before the data is read: a misfit is a sentence at once."""
-        sample = torch.zeros(1, len(self.inputs), *grid, device=self.device)
+        sample = torch.zeros(1, in_channels, *grid, device=self.device)
+        time = [torch.ones(1, device=self.device)] if getattr(self.model, "conditioned_on_time", False) else []
         with torch.no_grad():
-            shape = tuple(self.model.eval()(sample).shape)
-        if shape != (1, len(self.outputs), *grid):
+            shape = tuple(self.model.eval()(sample, *time).shape)
+        expected = (1, len(self.task.outputs), *grid)
+        if shape != expected:
             raise ValueError(
                 f"model {self.model_name!r} maps {tuple(sample.shape)} to {shape}, but the dataset's outputs need "
-                f"{(1, len(self.outputs), *grid)}"
+                f"{expected}"
             )
-
-    def _prepare(self, split: Split) -> Split:
-        return Split(self.input_normaliser(split.inputs), self.output_normaliser.scale(split.outputs))
 
     def run(self) -> TrainingResult:
         self._resume()
@@ -279,9 +283,8 @@ class _Training:
         return total / seen
 
     def _step(self, indices: Tensor, epoch: int, number: int) -> float:
-        inputs = self.training.inputs[indices].to(self.device)
-        target = self.training.outputs[indices].to(self.device)
-        loss = self.loss(self.model(inputs) + self.shift, target, self.periodic).mean()
+        batch: Batch = self.training.batch(indices).to(self.device)
+        loss = self.task.loss(self.operator, batch, self.loss).mean()
         value = loss.item()
         self.optimizer.zero_grad()
         loss.backward()
@@ -331,26 +334,26 @@ class _Training:
 
     def _validate(self) -> dict[str, float]:
         self.model.eval()
-        names = {"validation_loss": self.loss, "validation_relative_l2": losses["relative_l2"]}
-        values: dict[str, list[float]] = {name: [] for name in names}
+        values: dict[str, list[float]] = {"validation_loss": [], "validation_relative_l2": []}
         with torch.no_grad():
             for indices in torch.arange(len(self.validation)).split(2 * self.batch_size):
-                prediction = self.model(self.validation.inputs[indices].to(self.device)) + self.shift
-                target = self.validation.outputs[indices].to(self.device)
-                for name, loss in names.items():
-                    values[name].extend(loss(prediction, target, self.periodic).mean(dim=1).tolist())
+                batch: Batch = self.validation.batch(indices).to(self.device)
+                prediction, target = self.task.predict(self.operator, batch), self.operator.scale(batch.targets)
+                for name, loss in (("validation_loss", self.loss), ("validation_relative_l2", self.relative_l2)):
+                    values[name].extend(loss(prediction, target).mean(dim=1).tolist())
         return {name: float(np.mean(each)) for name, each in values.items()}
 
     def _content(self, training: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "model": {"name": self.model_name, "arguments": self.arguments, "state": self.model.state_dict()},
+            "task": {"name": self.task_name, "arguments": self.task_arguments},
             "normalisers": {
-                "inputs": self.input_normaliser.state_dict(),
-                "outputs": self.output_normaliser.state_dict(),
+                "inputs": self.operator.input_normaliser.state_dict(),
+                "outputs": self.operator.output_normaliser.state_dict(),
             },
             "channels": {
-                "inputs": [channel.to_dict() for channel in self.inputs],
-                "outputs": [channel.to_dict() for channel in self.outputs],
+                "inputs": [channel.to_dict() for channel in self.task.inputs],
+                "outputs": [channel.to_dict() for channel in self.task.outputs],
             },
             "dataset": {
                 "path": str(self.store.path),

@@ -18,7 +18,7 @@ from operators.optimizers import optimizers, schedulers
 
 FOLDER = Path(configs.__file__).parent
 GROUPS = {group: sorted(p.stem for p in (FOLDER / group).glob("*.yaml")) for group in (
-    "dataset", "model", "optimizer", "scheduler", "trainer", "experiment",
+    "dataset", "task", "model", "optimizer", "scheduler", "trainer", "experiment",
 )}  # fmt: skip
 NEEDED = {
     "train": ["out=o", "dataset.path=d"],

@@ -31,6 +31,7 @@ from operators.tally import CURVES, Energy, Tally
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
+LOG_EVERY_SECONDS = 30.0
 CERTIFIED_RTOL = 1e-8
 CORRELATED = 0.8
 """A rollout is called correlated while its correlation with the truth is at least this (Lippe et al. 2023)."""
@@ -83,7 +84,7 @@ def evaluate(
         holds the evaluation of other checkpoints or another dataset.
     """
     paths = [Path(p) for p in ([checkpoint] if isinstance(checkpoint, (str, Path)) else checkpoint)]
-    out = _default_folder(paths) if out is None else Path(out)
+    out = default_folder(paths) if out is None else Path(out)
     names = dict.fromkeys(("relative_l2", *(METRICS if metrics is None else metrics)))
     periodic = periodic_axes(store)
     measured = applicable(names, store.shape, periodic)
@@ -96,16 +97,17 @@ def evaluate(
     ours = [one for name, predictor in operators.items() for one in of_operator(name, predictor, store, lead_time)]
     final = _last_common_frame(ours)
     ours = [Contender(c.name, [f for f in c.frames if f <= final], c.predictions, c.fit_seconds) for c in ours]
-    longest = max(ours, key=lambda one: len(one.frames))
-    first_name, first = next((n, p) for n, p in operators.items() if longest.name.split(", ")[0] == n)
-    contenders = [*ours, *baselines(first, store, first_name, longest.frames)]
+    # Naive predictors answer at as many frames as the operator that is asked most often.
+    steps = {one.name: one.frames for one in ours if one.name in operators}
+    lead = max(steps, key=lambda name: len(steps[name]))
+    contenders = [*ours, *baselines(operators[lead], store, lead, steps[lead])]
     tallies = {c.name: Tally(measured, c.frames, periodic, spectral=c.name in operators) for c in contenders}
     truth = Energy(periodic)
-    _stream(contenders, tallies, operators, store, truth)
+    _stream(contenders, tallies, operators, lead, store, truth)
 
     content = _content(paths, operators, contenders, tallies, store, measured)
     content["spectra"] = _spectra(tallies, truth, operators)
-    if first.step is not None:
+    if operators[lead].step is not None:
         content["rollout"] = _rollout(contenders, tallies, store)
     for name, predictor in operators.items():
         if certified_samples:
@@ -114,14 +116,15 @@ def evaluate(
     write_atomically(out / "errors.csv", _errors_of_samples(tallies, operators))
     pictures = draw_all(out, content, operators, contenders, tallies, store)
     write_atomically(out / "metrics.json", json_bytes(_plain(content)))
-    write_atomically(out / "report.md", report(_plain(content), operators, pictures).encode())
+    write_atomically(out / "report.md", report(_plain(content), operators, pictures, metrics).encode())
     return content
 
 
 # ------------------------------------------------------------------------------------------------- before it begins
 
 
-def _default_folder(paths: Sequence[Path]) -> Path:
+def default_folder(paths: Sequence[Path]) -> Path:
+    """Where the report goes if nothing is said: ``evaluation`` beside a checkpoint, ``comparison`` beside several runs."""
     if len(paths) == 1:
         return paths[0].parent / "evaluation"
     return Path(os.path.commonpath([path.parent.absolute().parent for path in paths])) / "comparison"
@@ -190,31 +193,32 @@ def _stream(
     contenders: Sequence[Contender],
     tallies: Mapping[str, Tally],
     operators: Mapping[str, Predictor],
+    lead: str,
     store: Store,
     truth: Energy,
 ) -> None:
     """Let the test split pass by once."""
     frames = sorted({frame for one in contenders for frame in one.frames})
-    one = next(iter(operators.values()))  # all have the same outputs
+    first = operators[lead]
     total, spoke = store.sizes["test"], time.monotonic()
     for start, stop in chunks(store, "test"):
         chunk = Chunk({name: read_inputs(p, store, "test", start, stop) for name, p in operators.items()})
-        before = {c.name: one.initial_state(chunk.inputs[next(iter(operators))]) for c in contenders if len(frames) > 1}
-        streams = {c.name: c.predictions(chunk) for c in contenders}
+        answers = {one.name: one.predictions(chunk) for one in contenders}
+        # The truth where each of them was last asked: single steps start from it.
+        initial = None if first.step is None else first.initial_state(chunk.inputs[lead])
+        before = {one.name: initial for one in contenders}
         for frame in frames:
-            exact = read_outputs(one, store, "test", start, stop, frame)
-            for contender in contenders:
-                if frame not in contender.frames:
-                    continue
-                chunk.before = before.get(contender.name)
-                started = time.perf_counter()
-                prediction = next(streams[contender.name])
-                tallies[contender.name].seconds += time.perf_counter() - started
-                tallies[contender.name].add(frame, prediction, exact)
-                before[contender.name] = exact
-            if frame == contenders[0].frames[-1]:
+            exact = read_outputs(first, store, "test", start, stop, frame)
+            for one in contenders:
+                if frame in one.frames:
+                    chunk.before, before[one.name] = before[one.name], exact
+                    started = time.perf_counter()
+                    prediction = next(answers[one.name])
+                    tallies[one.name].seconds += time.perf_counter() - started
+                    tallies[one.name].add(frame, prediction, exact)
+            if frame == frames[-1]:
                 truth.add(exact)
-        if time.monotonic() - spoke > 30:
+        if time.monotonic() - spoke > LOG_EVERY_SECONDS:
             spoke = time.monotonic()
             logger.info("%d of %d test samples", stop, total)
 

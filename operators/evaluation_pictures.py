@@ -8,7 +8,7 @@ import numpy as np
 
 from datagen.store import Store
 from operators.contenders import Contender
-from operators.plots import comparison, error_histogram, loss_curve, palette, samples, save_figure, spectra
+from operators.plots import comparison, error_histogram, loss_curve, palette, per_cent, samples, save_figure, spectra
 from operators.predict import Predictor, read_inputs, read_outputs
 from operators.rollout_plots import rollout_curves, trajectory
 from operators.tally import Tally
@@ -105,7 +105,7 @@ def _ranked_samples(
         inputs.append(read_inputs(predictor, store, "test", index, index + 1)[0])
         truth.append(read_outputs(predictor, store, "test", index, index + 1, tally.frames[-1])[0])
     shown = np.stack(inputs)
-    captions = [f"{word}: sample {index}\nrelative L2 {errors[index]:.2%}" for word, index in ranked.items()]
+    captions = [f"{word}: sample {index}\nrelative L2 {per_cent(errors[index])}" for word, index in ranked.items()]
     prediction = _final(predictor, tally, store, shown)
     return samples(shown, np.stack(truth), prediction, predictor.inputs, predictor.outputs, captions)
 

@@ -181,13 +181,13 @@ def error_histogram(errors: Mapping[str, Array], colours: Mapping[str, str]) -> 
     edges = np.geomspace(low / 1.05, high * 1.05, 49)
     for name, each in drawn.items():
         left_out = len(errors[name]) - len(each)
-        words = f"{name}, median {np.median(each):.2%}" if each.size else name
+        words = f"{name}, median {per_cent(np.median(each))}" if each.size else name
         words += f" ({left_out} not drawn: zero or not finite)" if left_out else ""
         axes.hist(each, edges, histtype="stepfilled", color=colours[name], alpha=0.35)
         axes.hist(each, edges, histtype="step", color=colours[name], linewidth=1.4, label=words)
         if each.size:
             axes.axvline(np.median(each), color=colours[name], linewidth=1.2, linestyle="--")
-    axes.set_xscale("log")
+    _percent_axis(axes)
     axes.set_xlabel("relative L2 error of a sample")
     axes.set_ylabel("samples")
     axes.grid(True, which="both", alpha=0.2)
@@ -266,13 +266,35 @@ def comparison(errors: Mapping[str, Array], captions: Mapping[str, str], colours
         axes.plot([low, high], [row, row], color=colours[name], linewidth=5, alpha=0.45, solid_capstyle="round")
         axes.plot(middle, row, "o", color=colours[name], markersize=8)
         axes.plot(finite.max(), row, "x", color=colours[name], markersize=7)
-        axes.annotate(f"{middle:.2%}", (middle, row), (0, 9), textcoords="offset points", fontsize=8, ha="center")
-    axes.set_xscale("log")
+        axes.annotate(per_cent(middle), (middle, row), (0, 9), textcoords="offset points", fontsize=8, ha="center")
+    _percent_axis(axes)
     axes.set_yticks(range(len(errors)), [f"{n}\n{captions[n]}" if n in captions else n for n in errors], fontsize=9)
     axes.set_ylim(len(errors) - 0.5, -0.6)
     axes.set_xlabel("relative L2 error: median (dot), 10 to 90 % of the samples (bar), worst (cross)")
     axes.grid(True, which="both", axis="x", alpha=0.25)
     return figure
+
+
+def per_cent(share: float) -> str:
+    """A share in per cent, to three digits.
+
+    Examples
+    --------
+    >>> per_cent(0.01234), per_cent(12.5)
+    ('1.23 %', '1.25e+03 %')
+    """
+    return f"{100 * share:.3g} %"
+
+
+def _percent_axis(axes: Any) -> None:
+    """A logarithmic abscissa in per cent, its labels at 1, 2 and 5 times powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: per_cent(x)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def positive(values: Array) -> Array:

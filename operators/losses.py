@@ -10,6 +10,7 @@ other distributions add theirs through the entry-point group ``southwell.losses`
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -63,10 +64,15 @@ def configured(chosen: str | Mapping[str, Any]) -> Loss:
     return partial(loss, **arguments)
 
 
-def _ratio(error: Tensor, size: Tensor) -> Tensor:
-    # No constant is added below: predicting zero must cost exactly 1. A target that is zero everywhere is compared
-    # with the smallest normal number, so its error is 0 where it is met and enormous where it is not.
-    return error / size.clamp_min(torch.finfo(size.dtype).tiny)
+def _points(field: Tensor) -> int:
+    return math.prod(field.shape[2:])
+
+
+def _ratio(error: Tensor, size: Tensor, size_of_one: float) -> Tensor:
+    # No constant is added below: predicting zero must cost exactly 1. A field that starts at rest is zero everywhere,
+    # and then there is nothing to be relative to: its error is compared with a field of ones, finite and 0 where it is
+    # met. In training, one is a standard deviation.
+    return error / torch.where(size > 0, size, size_of_one)
 
 
 @losses.register("relative_l2")
@@ -84,7 +90,8 @@ def relative_l2(prediction: Tensor, target: Tensor, periodic: Sequence[bool] | N
     Returns
     -------
     Tensor, shape (samples, channels)
-        Dimensionless: 0 for the truth, 1 for a prediction of zero.
+        Dimensionless: 0 for the truth, 1 for a prediction of zero. A target that is zero everywhere counts as one of
+        ones below the line: what is left is the error in the fields' units.
 
     Examples
     --------
@@ -93,7 +100,8 @@ def relative_l2(prediction: Tensor, target: Tensor, periodic: Sequence[bool] | N
     tensor(0.5000)
     """
     axes = tuple(range(2, target.ndim))
-    return _ratio(torch.linalg.vector_norm(prediction - target, dim=axes), torch.linalg.vector_norm(target, dim=axes))
+    error, size = (torch.linalg.vector_norm(field, dim=axes) for field in (prediction - target, target))
+    return _ratio(error, size, _points(target) ** 0.5)
 
 
 @losses.register("relative_l1")
@@ -120,7 +128,7 @@ def relative_l1(prediction: Tensor, target: Tensor, periodic: Sequence[bool] | N
     tensor(0.5000)
     """
     axes = tuple(range(2, target.ndim))
-    return _ratio((prediction - target).abs().sum(dim=axes), target.abs().sum(dim=axes))
+    return _ratio((prediction - target).abs().sum(dim=axes), target.abs().sum(dim=axes), _points(target))
 
 
 @losses.register("relative_l1_by_group")
@@ -239,7 +247,7 @@ def relative_h1(prediction: Tensor, target: Tensor, periodic: Sequence[bool] | N
     tensor(1.)
     """
     joined = [False] * (target.ndim - 2) if periodic is None else periodic
-    return _ratio(_h1_norm(prediction - target, joined), _h1_norm(target, joined))
+    return _ratio(_h1_norm(prediction - target, joined), _h1_norm(target, joined), _points(target) ** 0.5)
 
 
 @losses.register("mse")

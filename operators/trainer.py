@@ -33,7 +33,7 @@ from datagen.store import Store
 from operators.checkpoint import complete_arguments, load_checkpoint, save_checkpoint
 from operators.data import Batch, epoch_batches, periodic_axes
 from operators.devices import choose_device
-from operators.losses import losses
+from operators.losses import configured, losses
 from operators.models import models
 from operators.operator import Operator, input_channels
 from operators.optimizers import optimizers, schedulers
@@ -194,7 +194,7 @@ class _Training:
         if self.clip is not None and not (fits(self.clip, float) and self.clip > 0):
             raise ValueError(f"trainer.gradient_clip must be a positive norm, or null for none, got {self.clip!r}")
         periodic = periodic_axes(store)
-        self.loss = partial(losses[config["loss"]], periodic=periodic)
+        self.loss = partial(configured(config["loss"]), periodic=periodic)
         self.relative_l2 = partial(losses["relative_l2"], periodic=periodic)
         chosen = dict(config.get("task", {"name": "static"}))
         self.task_name, self.task_arguments = chosen.pop("name"), chosen
@@ -347,6 +347,7 @@ class _Training:
         return {
             "model": {"name": self.model_name, "arguments": self.arguments, "state": self.model.state_dict()},
             "task": {"name": self.task_name, "arguments": self.task_arguments},
+            "time": getattr(self.task, "time", None),  # of tasks that step in time: what a rollout needs to know
             "normalisers": {
                 "inputs": self.operator.input_normaliser.state_dict(),
                 "outputs": self.operator.output_normaliser.state_dict(),

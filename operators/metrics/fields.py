@@ -48,7 +48,8 @@ def _norm(field: Tensor) -> Tensor:
 
 
 def _over(error: Tensor, size: Tensor) -> Tensor:
-    return error / size.clamp_min(torch.finfo(size.dtype).tiny)
+    """The error relative to a size; to 1 in the fields' units where the size is zero."""
+    return error / torch.where(size > 0, size, 1.0)
 
 
 @defined("rmse", "sqrt(mean_x (p - y)^2)")
@@ -88,7 +89,7 @@ def vrmse(prediction: Tensor, target: Tensor, periodic: Periodic = None) -> Tens
     .. math:: \sqrt{\frac{\sum_x (p - y)^2}{\sum_x (y - \bar y)^2}}, \qquad \bar y = \tfrac1N \textstyle\sum_x y
 
     The Well (Ohana et al., NeurIPS 2024) adds 1e-7 to the variance, which then depends on the units; nothing is added
-    here, and a truth that is constant in space has no VRMSE: 0 where it is met, enormous where it is not.
+    here, and where the truth is constant in space the RMSE is all there is to say.
 
     Examples
     --------

@@ -5,9 +5,11 @@ A task turns stored fields into batches and says what a batch costs; see `operat
 
 from operators.tasks.protocol import Examples, Loss, Task
 from operators.tasks.static import StaticTask
+from operators.tasks.time_pairs import TimePairsTask
 from solvers.registry import Registry
 
 tasks: Registry = Registry("task")
 tasks.register("static")(StaticTask)
+tasks.register("time_pairs")(TimePairsTask)
 
-__all__ = ["Examples", "Loss", "StaticTask", "Task", "tasks"]
+__all__ = ["Examples", "Loss", "StaticTask", "Task", "TimePairsTask", "tasks"]

@@ -104,6 +104,18 @@ def test_unknown_losses_are_named():
         losses["relative_l3"]
 
 
+@pytest.mark.parametrize("name", ["relative_l1", "relative_l2", "relative_h1"])
+def test_a_target_of_zeros_is_compared_with_ones(name):
+    target = torch.zeros(2, 1, 6, 5)
+    prediction = target.clone()
+    prediction[1] = 0.25
+    prediction.requires_grad_()
+    loss = losses[name](prediction, target)
+    torch.testing.assert_close(loss, torch.tensor([[0.0], [0.25]]))
+    loss.sum().backward()
+    assert torch.isfinite(prediction.grad).all()
+
+
 def poseidon_loss(prediction, target, slices):
     """The loss of the released scOT, written down again: mean over groups of L1 means over L1 means of the labels."""
     total = 0.0

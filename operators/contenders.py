@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from datagen.store import Store
 from operators.baselines import Baseline, Predict, ridge, training_mean
-from operators.predict import Predictor, read_inputs, read_outputs
+from operators.predict import Predictor
+from operators.reading import Reader
 
 Fields = NDArray[np.floating]
 
@@ -34,7 +35,7 @@ class Chunk:
     inputs : ndarray, shape (samples, input channels, *grid)
         Of each operator by its name.
     before : ndarray, shape (samples, output channels, *grid), or None
-        In time: the truth at the frame before the one that is asked for.
+        In time: the truth at the frame asked for before this one; None if this is the first.
     """
 
     inputs: dict[str, Fields]
@@ -65,16 +66,15 @@ class Contender:
     naive: bool = False
 
 
-def chunks(store: Store, split: str) -> Iterator[tuple[int, int]]:
+def chunks(reader: Reader) -> Iterator[tuple[int, int]]:
     """First and last (exclusive) sample of pieces of a split that fit `CHUNK_VALUES`."""
-    size = max(1, CHUNK_VALUES // math.prod(store.shape))
-    total = store.sizes[split]
-    for start in range(0, total, size):
-        yield start, min(start + size, total)
+    size = max(1, CHUNK_VALUES // math.prod(reader.store.shape))
+    for start in range(0, len(reader), size):
+        yield start, min(start + size, len(reader))
 
 
-def visited(times: NDArray[np.floating], step: float) -> list[int]:
-    """The frames of a dataset that lie one, two, ... steps after its first.
+def visited(times: NDArray[np.floating], step: float, first: int = 0) -> list[int]:
+    """The frames of a dataset that lie one, two, ... steps after its first, or after another.
 
     Raises
     ------
@@ -86,59 +86,64 @@ def visited(times: NDArray[np.floating], step: float) -> list[int]:
     >>> visited(np.array([0.0, 0.1, 0.2, 0.3, 0.4]), 0.2)
     [2, 4]
     """
-    frames, last = [], float(times[-1] - times[0])
-    for number in range(1, math.floor(last / step * (1 + 1e-6)) + 1):
-        frame = int(np.argmin(np.abs(times - times[0] - number * step)))
-        if abs(times[frame] - times[0] - number * step) > 1e-5 * step:
+    later = np.asarray(times) - times[first]
+    frames: list[int] = []
+    for number in range(1, math.floor(later[-1] / step * (1 + 1e-6)) + 1):
+        frame = int(np.argmin(np.abs(later - number * step)))
+        if abs(later[frame] - number * step) > 1e-5 * step:  # stored times are of single precision
             break
         frames.append(frame)
     if not frames:
         raise ValueError(
-            f"the operator steps by {step:g} in time, but no frame of the dataset is that much later than its first: "
-            f"its frames are {(times[1] - times[0]) if len(times) > 1 else 0:g} apart and end at {times[-1]:g}"
+            f"the operator steps by {step:g} in time, but no frame of the dataset is that much later than time "
+            f"{times[first]:g}; its times are {', '.join(f'{t:g}' for t in times[:4])}, ... {times[-1]:g}"
         )
     return frames
 
 
-def of_operator(name: str, predictor: Predictor, store: Store, lead_time: float | None) -> list[Contender]:
+def of_operator(name: str, predictor: Predictor, reader: Reader, lead_time: float | None) -> list[Contender]:
     """A trained operator as it can be used on a dataset.
 
     A static one maps inputs to outputs (the last frame of what evolves). One that steps in time is rolled out from the
-    first frame; where it takes a lead time it also predicts every frame directly from the first; and its single steps,
-    each from the truth, tell how much of a rollout's error comes from feeding predictions back.
+    first frame; its single steps, each from the truth, tell how much of a rollout's error comes from feeding
+    predictions back; and where it takes a lead time it also predicts every frame directly from the first, which is all
+    that one trained from the initial state alone is asked for.
 
     Parameters
     ----------
     name : str
     predictor : Predictor
-    store : Store
+    reader : Reader
+        Of its channels.
     lead_time : float, optional
         Of one step of a rollout, in physical time; what the operator was trained for if left out.
     """
     seconds = sum(row["seconds"] for row in predictor.history)
     if predictor.step is None:
-        last = [len(store.times) - 1] if store.evolves else [0]
+        last = [len(reader.times) - 1]
         return [Contender(name, last, lambda chunk: _once(predictor.predict, chunk.inputs[name]), seconds)]
-    step = predictor.step if lead_time is None else lead_time
-    frames = visited(store.times, step)
+    ((step, *_),) = [predictor.steps_of(1, lead_time)]
+    frames = visited(reader.times, step, predictor.first_frame)
     ahead = np.full(len(frames), step)
+
+    def rolled(chunk: Chunk) -> Iterator[Fields]:
+        return predictor.frames(chunk.inputs[name], ahead, direct=False)
+
+    def direct(chunk: Chunk) -> Iterator[Fields]:
+        return predictor.frames(chunk.inputs[name], ahead, direct=True)
 
     def single_steps(chunk: Chunk) -> Iterator[Fields]:
         for _ in frames:
             current = np.array(chunk.inputs[name])
-            assert chunk.before is not None
-            for output, place in predictor.state.items():
-                current[:, place] = chunk.before[:, output]
+            if chunk.before is not None:
+                for output, place in predictor.state.items():
+                    current[:, place] = chunk.before[:, output]
             yield predictor.predict(current, step)
 
-    found = [Contender(name, frames, lambda chunk: predictor.frames(chunk.inputs[name], ahead), seconds)]
-    if predictor.takes_lead_time:
-        found.append(
-            Contender(
-                f"{name}, direct", frames, lambda chunk: predictor.frames(chunk.inputs[name], ahead, direct=True), None
-            )
-        )
-    return [*found, Contender(f"{name}, single steps", frames, single_steps, None)]
+    if predictor.from_initial:
+        return [Contender(name, frames, direct, seconds)]
+    found = [Contender(name, frames, rolled, seconds), Contender(f"{name}, single steps", frames, single_steps)]
+    return [*found, Contender(f"{name}, direct", frames, direct)] if predictor.takes_lead_time else found
 
 
 def baselines(predictor: Predictor, store: Store, name: str, frames: Sequence[int]) -> list[Contender]:
@@ -158,7 +163,9 @@ def baselines(predictor: Predictor, store: Store, name: str, frames: Sequence[in
     """
     found = []
     if predictor.step is not None:
-        found.append(Contender("persistence", frames, lambda chunk: _persist(predictor, chunk, name, frames), 0.0, True))
+        found.append(
+            Contender("persistence", frames, lambda chunk: _persist(predictor, chunk, name, frames), naive=True)
+        )
     if not store.sizes.get("train") or not store.sizes.get("validation"):
         return found
     started = time.perf_counter()
@@ -194,19 +201,21 @@ def _persist(predictor: Predictor, chunk: Chunk, name: str, frames: Sequence[int
 
 
 def _outputs(predictor: Predictor, store: Store, frame: int) -> Iterator[Fields]:
-    for start, stop in chunks(store, "train"):
-        yield read_outputs(predictor, store, "train", start, stop, frame)
+    training = Reader(store, "train", predictor.inputs, predictor.outputs)
+    for start, stop in chunks(training):
+        yield training.outputs(start, stop, frame)
 
 
 def _ridge(predictor: Predictor, store: Store) -> Baseline:
     values = (len(predictor.inputs) + len(predictor.outputs)) * math.prod(store.shape)
-    train, validation = store.sizes["train"], store.sizes["validation"]
     fitting = max(1, RIDGE_BYTES // (8 * values))
 
-    def pair(split: str, count: int) -> tuple[Fields, Fields]:
-        return read_inputs(predictor, store, split, 0, count), read_outputs(predictor, store, split, 0, count)
+    def pair(split: str) -> tuple[Fields, Fields]:
+        reader = Reader(store, split, predictor.inputs, predictor.outputs)
+        count = min(len(reader), fitting)
+        return reader.inputs(0, count), reader.outputs(0, count)
 
-    linear = ridge(pair("train", min(train, fitting)), pair("validation", min(validation, fitting)))
-    if fitting < train and "first" not in linear.name:
+    linear = ridge(pair("train"), pair("validation"))
+    if fitting < store.sizes["train"] and "first" not in linear.name:
         return Baseline(f"{linear.name}, first {fitting} samples", linear.predict)
     return linear

@@ -24,7 +24,8 @@ from operators.data import periodic_axes
 from operators.evaluation_pictures import draw_all
 from operators.hybrid import certify
 from operators.metrics import METRICS, applicable, correlation_time, definitions, metric, summarise
-from operators.predict import Predictor, load, read_inputs, read_outputs
+from operators.predict import Predictor, load
+from operators.reading import Reader
 from operators.report import report
 from operators.tally import CURVES, Energy, Tally
 
@@ -94,7 +95,8 @@ def evaluate(
     if not store.sizes.get("test"):
         raise ValueError(f"dataset {store.path} has no test samples; it has {dict(store.sizes)}")
 
-    ours = [one for name, predictor in operators.items() for one in of_operator(name, predictor, store, lead_time)]
+    readers = {name: Reader(store, "test", p.inputs, p.outputs) for name, p in operators.items()}
+    ours = [one for name, p in operators.items() for one in of_operator(name, p, readers[name], lead_time)]
     final = _last_common_frame(ours)
     ours = [Contender(c.name, [f for f in c.frames if f <= final], c.predictions, c.fit_seconds) for c in ours]
     # Naive predictors answer at as many frames as the operator that is asked most often.
@@ -103,18 +105,18 @@ def evaluate(
     contenders = [*ours, *baselines(operators[lead], store, lead, steps[lead])]
     tallies = {c.name: Tally(measured, c.frames, periodic, spectral=c.name in operators) for c in contenders}
     truth = Energy(periodic)
-    _stream(contenders, tallies, operators, lead, store, truth)
+    _stream(contenders, tallies, readers, operators, lead, truth)
 
     content = _content(paths, operators, contenders, tallies, store, measured)
     content["spectra"] = _spectra(tallies, truth, operators)
     if operators[lead].step is not None:
-        content["rollout"] = _rollout(contenders, tallies, store)
+        content["rollout"] = _rollout(contenders, tallies, readers[lead].times, operators[lead].first_frame)
     for name, predictor in operators.items():
         if certified_samples:
             content["operators"][name]["certified"] = _certify(predictor, store, certified_samples)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "errors.csv", _errors_of_samples(tallies, operators))
-    pictures = draw_all(out, content, operators, contenders, tallies, store)
+    pictures = draw_all(out, content, operators, contenders, tallies, readers)
     write_atomically(out / "metrics.json", json_bytes(_plain(content)))
     write_atomically(out / "report.md", report(_plain(content), operators, pictures, metrics).encode())
     return content
@@ -124,7 +126,7 @@ def evaluate(
 
 
 def default_folder(paths: Sequence[Path]) -> Path:
-    """Where the report goes if nothing is said: ``evaluation`` beside a checkpoint, ``comparison`` beside several runs."""
+    """Where the report goes: ``evaluation`` beside a checkpoint, ``comparison`` beside the runs of several."""
     if len(paths) == 1:
         return paths[0].parent / "evaluation"
     return Path(os.path.commonpath([path.parent.absolute().parent for path in paths])) / "comparison"
@@ -192,26 +194,23 @@ def _last_common_frame(contenders: Sequence[Contender]) -> int:
 def _stream(
     contenders: Sequence[Contender],
     tallies: Mapping[str, Tally],
+    readers: Mapping[str, Reader],
     operators: Mapping[str, Predictor],
     lead: str,
-    store: Store,
     truth: Energy,
 ) -> None:
     """Let the test split pass by once."""
     frames = sorted({frame for one in contenders for frame in one.frames})
-    first = operators[lead]
-    total, spoke = store.sizes["test"], time.monotonic()
-    for start, stop in chunks(store, "test"):
-        chunk = Chunk({name: read_inputs(p, store, "test", start, stop) for name, p in operators.items()})
+    spoke = time.monotonic()
+    for start, stop in chunks(readers[lead]):
+        chunk = Chunk({n: reader.inputs(start, stop, operators[n].first_frame) for n, reader in readers.items()})
         answers = {one.name: one.predictions(chunk) for one in contenders}
-        # The truth where each of them was last asked: single steps start from it.
-        initial = None if first.step is None else first.initial_state(chunk.inputs[lead])
-        before = {one.name: initial for one in contenders}
+        before: dict[str, Any] = {}  # the truth where each of them was last asked: single steps start from it
         for frame in frames:
-            exact = read_outputs(first, store, "test", start, stop, frame)
+            exact = readers[lead].outputs(start, stop, frame)
             for one in contenders:
                 if frame in one.frames:
-                    chunk.before, before[one.name] = before[one.name], exact
+                    chunk.before, before[one.name] = before.get(one.name), exact
                     started = time.perf_counter()
                     prediction = next(answers[one.name])
                     tallies[one.name].seconds += time.perf_counter() - started
@@ -220,7 +219,7 @@ def _stream(
                 truth.add(exact)
         if time.monotonic() - spoke > LOG_EVERY_SECONDS:
             spoke = time.monotonic()
-            logger.info("%d of %d test samples", stop, total)
+            logger.info("%d of %d test samples", stop, len(readers[lead]))
 
 
 def _content(
@@ -283,17 +282,20 @@ def _spectra(tallies: Mapping[str, Tally], truth: Energy, operators: Mapping[str
     return found
 
 
-def _rollout(contenders: Sequence[Contender], tallies: Mapping[str, Tally], store: Store) -> dict[str, Any]:
+def _rollout(
+    contenders: Sequence[Contender], tallies: Mapping[str, Tally], all_times: NDArray[np.floating], first: int
+) -> dict[str, Any]:
     """Curves over time, channels averaged; and for how long predictions stay correlated with the truth."""
-    found: dict[str, Any] = {"threshold": CORRELATED, "last_time": float(store.times[contenders[0].frames[-1]])}
+    last = float(all_times[contenders[0].frames[-1]])
+    found: dict[str, Any] = {"threshold": CORRELATED, "first_time": float(all_times[first]), "last_time": last}
     for contender in contenders:
-        times = store.times[list(contender.frames)] - store.times[0]
+        times = all_times[list(contender.frames)]
         curves = {name: tallies[contender.name].curve(name) for name in CURVES}
         entry: dict[str, Any] = {"times": times.tolist()}
         for name, values in curves.items():
             each = values.mean(axis=2)  # (samples, frames)
             entry[name] = {"mean": each.mean(axis=0).tolist(), "median": np.median(each, axis=0).tolist()}
-        lasting = correlation_time(curves["correlation"], [0.0, *times], CORRELATED)
+        lasting = correlation_time(curves["correlation"], [all_times[first], *times], CORRELATED)
         entry["correlation_time"] = summarise(lasting) | {"min": float(lasting.min())}
         found[contender.name] = entry
     return found
@@ -342,5 +344,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-

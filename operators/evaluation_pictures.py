@@ -1,17 +1,20 @@
 """The pictures of an evaluation, drawn from its numbers and from the few samples that are shown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from datagen.store import Store
 from operators.contenders import Contender
 from operators.plots import comparison, error_histogram, loss_curve, palette, per_cent, samples, save_figure, spectra
-from operators.predict import Predictor, read_inputs, read_outputs
+from operators.predict import Predictor
+from operators.reading import Reader
 from operators.rollout_plots import rollout_curves, trajectory
 from operators.tally import Tally
+
+Fields = NDArray[np.floating]
 
 
 def draw_all(
@@ -20,7 +23,7 @@ def draw_all(
     operators: Mapping[str, Predictor],
     contenders: Sequence[Contender],
     tallies: Mapping[str, Tally],
-    store: Store,
+    readers: Mapping[str, Reader],
 ) -> dict[str, str]:
     """Draw and write every picture.
 
@@ -30,7 +33,7 @@ def draw_all(
         The folder.
     content : mapping
         Of ``metrics.json``.
-    operators, contenders, tallies, store
+    operators, contenders, tallies, readers
         As in `operators.evaluation.evaluate`.
 
     Returns
@@ -54,13 +57,13 @@ def draw_all(
         suffix = "" if len(operators) == 1 else f"-{_file_name(name)}"
         ranked = content["operators"][name]["ranked_samples"]
         save(
-            _ranked_samples(predictor, tallies[name], store, ranked, errors[name]),
+            _ranked_samples(predictor, tallies[name], readers[name], ranked, errors[name]),
             f"samples{suffix}.png",
             f"{name}: best, median and worst sample",
         )
         if "rollout" in content and predictor.step is not None:
             save(
-                _trajectory(name, predictor, contenders, store, ranked["median"]),
+                _trajectory(name, predictor, tallies[name], readers[name], ranked["median"]),
                 f"trajectory{suffix}.png",
                 f"{name}: rollout of the median sample",
             )
@@ -88,35 +91,30 @@ def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-")
 
 
-def _final(predictor: Predictor, tally: Tally, store: Store, inputs: np.ndarray) -> np.ndarray:
-    """The prediction that was measured: of operators in time the last frame of the rollout."""
+def _states(predictor: Predictor, tally: Tally, reader: Reader, inputs: Fields) -> Iterator[Fields]:
+    """The predictions that were measured, frame by frame."""
     if predictor.step is None:
-        return predictor.predict(inputs)
-    times = store.times[[0, *tally.frames]]
-    *_, last = predictor.frames(inputs, np.diff(times))
-    return last
+        yield predictor.predict(inputs)
+    else:
+        yield from predictor.frames(inputs, np.diff(reader.times[[predictor.first_frame, *tally.frames]]))
 
 
 def _ranked_samples(
-    predictor: Predictor, tally: Tally, store: Store, ranked: Mapping[str, int], errors: np.ndarray
+    predictor: Predictor, tally: Tally, reader: Reader, ranked: Mapping[str, int], errors: Fields
 ) -> Any:
-    inputs, truth = [], []
-    for index in ranked.values():
-        inputs.append(read_inputs(predictor, store, "test", index, index + 1)[0])
-        truth.append(read_outputs(predictor, store, "test", index, index + 1, tally.frames[-1])[0])
-    shown = np.stack(inputs)
-    captions = [f"{word}: sample {index}\nrelative L2 {per_cent(errors[index])}" for word, index in ranked.items()]
-    prediction = _final(predictor, tally, store, shown)
-    return samples(shown, np.stack(truth), prediction, predictor.inputs, predictor.outputs, captions)
+    places = list(ranked.values())
+    inputs = np.concatenate([reader.inputs(i, i + 1, predictor.first_frame) for i in places])
+    truth = np.concatenate([reader.outputs(i, i + 1, tally.frames[-1]) for i in places])
+    *_, prediction = _states(predictor, tally, reader, inputs)
+    captions = [f"{word}: sample {i}\nrelative L2 {per_cent(errors[i])}" for word, i in ranked.items()]
+    return samples(inputs, truth, prediction, predictor.inputs, predictor.outputs, captions)
 
 
-def _trajectory(
-    name: str, predictor: Predictor, contenders: Sequence[Contender], store: Store, index: int
-) -> Any:
-    frames = next(c.frames for c in contenders if c.name == name)
-    inputs = read_inputs(predictor, store, "test", index, index + 1)
-    times = store.times[[0, *frames]]
+def _trajectory(name: str, predictor: Predictor, tally: Tally, reader: Reader, index: int) -> Any:
+    frames = [predictor.first_frame, *tally.frames]
+    inputs = reader.inputs(index, index + 1, predictor.first_frame)
     states = [predictor.initial_state(inputs)[0, 0]]
-    states += [state[0, 0] for state in predictor.frames(inputs, np.diff(times))]
-    truth = [read_outputs(predictor, store, "test", index, index + 1, frame)[0, 0] for frame in (0, *frames)]
-    return trajectory(times, np.stack(truth), np.stack(states), predictor.outputs[0], f"{name}, test sample {index}")
+    states += [state[0, 0] for state in _states(predictor, tally, reader, inputs)]
+    truth = [reader.outputs(index, index + 1, frame)[0, 0] for frame in frames]
+    title = f"{name}, test sample {index}"
+    return trajectory(reader.times[frames], np.stack(truth), np.stack(states), predictor.outputs[0], title)

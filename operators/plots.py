@@ -121,7 +121,9 @@ def _draw_curves(row: Any, source: Array, exact: Array, guess: Array, source_tit
         axes.tick_params(labelsize=8)
 
 
-def _draw_images(figure: Any, row: Any, source: Array, exact: Array, guess: Array, source_title: str, title: str) -> None:
+def _draw_images(
+    figure: Any, row: Any, source: Array, exact: Array, guess: Array, source_title: str, title: str
+) -> None:
     error = guess - exact
     largest = float(np.abs(error[np.isfinite(error)]).max(initial=0.0)) or 1.0
     low, high = colour_scale([exact, guess])
@@ -149,7 +151,9 @@ def image(axes: Any, field: Array, scale: tuple[float, float]) -> Any:
 
 def label(channel: Channel) -> str:
     """Name of a channel with its units, where it has any."""
-    return channel.name if channel.units in ("", "dimensionless", "1", "unknown") else f"{channel.name} [{channel.units}]"
+    return (
+        channel.name if channel.units in ("", "dimensionless", "1", "unknown") else f"{channel.name} [{channel.units}]"
+    )
 
 
 def palette(operators: Sequence[str], naive: Sequence[str] = ()) -> dict[str, str]:
@@ -275,7 +279,7 @@ def comparison(errors: Mapping[str, Array], captions: Mapping[str, str], colours
     return figure
 
 
-def per_cent(share: float) -> str:
+def per_cent(share: float | np.floating[Any]) -> str:
     """A share in per cent, to three digits.
 
     Examples

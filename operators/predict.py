@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from datagen.interchange.samples import INITIAL
 from datagen.store import Store
-from operators.checkpoint import load_checkpoint, rebuild_model
-from operators.data import Channel, GaussianNormaliser, channels
+from operators.checkpoint import load_checkpoint, rebuild_operator
+from operators.data import Channel, channels
 from operators.devices import choose_device
-from operators.operator import Operator
 
 Fields = NDArray[np.float32]
 
@@ -58,10 +58,14 @@ class Predictor:
     inputs, outputs : list of Channel
     grid : tuple of int
         The grid it was trained on. Others are accepted where the model takes them.
+    takes_lead_time : bool
+        Whether it is told how far ahead to predict.
     step : float or None
-        Of operators in time, the lead time of one step of a rollout.
+        Of operators in time, the lead time of one step of a rollout, in physical time.
     time_scale : float
         Physical time of the lead time 1 that the model sees.
+    from_initial : bool
+        Whether it was trained to predict from one frame alone, the `first_frame` of its dataset.
     state : dict of int to int
         Output channel -> input channel that holds the same quantity: where a rollout feeds it back.
     history : list of dict
@@ -74,28 +78,31 @@ class Predictor:
 
     def __init__(self, content: Mapping[str, Any], device: str = "auto") -> None:
         self.device = choose_device(device)
-        normalisers = [GaussianNormaliser(**content["normalisers"][part]) for part in ("inputs", "outputs")]
-        self.operator = Operator(rebuild_model(content), *normalisers).eval().to(self.device)
+        self.operator = rebuild_operator(content).to(self.device)
         self.model_name: str = content["model"]["name"]
         self.inputs = [Channel(**channel) for channel in content["channels"]["inputs"]]
         self.outputs = [Channel(**channel) for channel in content["channels"]["outputs"]]
-        task = content.get("task", {"name": "static", "arguments": {}})
-        self.task_name: str = task["name"]
-        self.task_arguments: dict[str, Any] = task["arguments"]
+        self.task_name: str = content["task"]["name"]
+        arguments = content["task"]["arguments"]
         self.grid = tuple(content["dataset"]["grid"])
         self.dataset_path: str = content["dataset"]["path"]
         self.spec: dict[str, Any] = json.loads(content["dataset"]["spec"])
-        time = content.get("time")
-        self.takes_lead_time: bool = bool(time and time["conditioned"])
-        self.step: float | None = time["step"] if time else None
-        self.time_scale: float = time["scale"] if time else 1.0
+        time = content.get("time") or {"conditioned": False, "step": None, "scale": 1.0}
+        self.takes_lead_time: bool = time["conditioned"]
+        self.step: float | None = time["step"]
+        self.time_scale: float = time["scale"]
+        self.from_initial: bool = arguments.get("pairing") == "from_initial"
+        self.first_frame: int = arguments.get("start", 0) * arguments.get("stride", 1) if self.from_initial else 0
         names = [channel.name for channel in self.inputs]
+        # The later of two entries for one output holds: a frame of its own name goes before the initial field.
         self.state = {
             number: names.index(name)
             for number, channel in enumerate(self.outputs)
-            for name in (channel.name, f"initial_{channel.name}")
+            for name in (INITIAL + channel.name, channel.name)
             if name in names
         }
+        masked = [number for number, c in enumerate(self.outputs) if c.name in arguments.get("masked", ())]
+        self._masked = {number: self.state[number] for number in masked}
         self.history: list[dict[str, float]] = content["history"]
         self.config: str = content["config"]
 
@@ -143,7 +150,7 @@ class Predictor:
         steps: int,
         lead_time: float | Sequence[float] | None = None,
         *,
-        direct: bool = False,
+        direct: bool | None = None,
         batch_size: int | None = None,
     ) -> Rollout:
         r"""Predict a trajectory.
@@ -163,8 +170,9 @@ class Predictor:
             0 or more; 0 gives the initial state.
         lead_time : float or sequence of float, optional
             ``tau``, in physical time: one for all steps, or one for each; `step` if left out.
-        direct : bool
-            Predict from the initial state, for operators that take a lead time.
+        direct : bool, optional
+            Predict every state from the initial one, for operators that take a lead time; left out, what the operator
+            was trained for: directly if it was from the initial state alone.
         batch_size : int, optional
             As for `predict`.
 
@@ -192,14 +200,15 @@ class Predictor:
         initial: NDArray[np.floating],
         lead_times: Sequence[float] | NDArray[np.floating],
         *,
-        direct: bool = False,
+        direct: bool | None = None,
         batch_size: int | None = None,
     ) -> Iterator[Fields]:
-        """The states of a rollout one after the other, shape (samples, output channels, *grid), the initial one left out.
+        """The states of a rollout one after the other, without the initial one: (samples, output channels, *grid).
 
-        Never more than one of them is in memory; arguments as for `rollout`.
+        Never more than one of them is in memory. Arguments as for `rollout`.
         """
         self._check_steps_in_time()
+        direct = self.from_initial if direct is None else direct
         if direct and not self.takes_lead_time:
             raise ValueError(
                 "direct=True: this operator was trained for one fixed step and takes no lead time; it can only be "
@@ -250,12 +259,13 @@ class Predictor:
             theirs = _names(channels(store, "input"), channels(store, "output"))
             fits = theirs == _names(self.inputs, self.outputs)
         else:
-            # Of what evolves, a frame is an input too; which of the other inputs a task uses is its own business.
-            outputs = channels(store, "output")
-            known = {channel.name for channel in (*channels(store, "input"), *outputs)}
-            theirs = _names(channels(store, "input"), outputs)
+            # Inputs are a frame of what evolves, and whatever else of a sample the task takes.
+            inputs, outputs = channels(store, "input"), channels(store, "output")
+            theirs = _names(inputs, outputs)
             fits = [c.name for c in outputs] == [c.name for c in self.outputs]
-            fits = fits and all(channel.name in known for channel in self.inputs)
+            known = {channel.name for channel in (*inputs, *outputs)}
+            unknown = {channel.name for channel in self.inputs} - known
+            fits = fits and (not unknown or unknown <= set(store.record_names("scalars")))
         if not fits:
             raise ValueError(
                 f"the checkpoint maps {_names(self.inputs, self.outputs)}, but dataset {store.path} has {theirs}"
@@ -329,9 +339,7 @@ class Predictor:
             raise ValueError(f"this operator was trained for the lead time {self.step:g} alone, got {lead_time!r}")
         return None
 
-    def _predict(
-        self, fields: NDArray[Any], lead_times: NDArray[np.float64] | None, batch_size: int | None
-    ) -> Fields:
+    def _predict(self, fields: NDArray[Any], lead_times: NDArray[np.float64] | None, batch_size: int | None) -> Fields:
         points = math.prod(fields.shape[2:])
         size = max(1, BATCH_VALUES // max(points, 1)) if batch_size is None else batch_size
         if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
@@ -345,49 +353,9 @@ class Predictor:
                 if lead_times is not None:
                     ahead = torch.from_numpy((lead_times[part] / self.time_scale).astype(np.float32)).to(self.device)
                 predictions[part] = self.operator(batch, ahead).cpu().numpy()
+        for output, place in self._masked.items():  # never learned: they stay what they were
+            predictions[:, output] = fields[:, place]
         return predictions
-
-
-def read_inputs(
-    predictor: Predictor, store: Store, split: str, start: int = 0, stop: int | None = None, frame: int = 0
-) -> Fields:
-    """An operator's input fields out of a dataset; the parts of the state from one frame.
-
-    Returns
-    -------
-    ndarray, shape (samples, input channels, *grid)
-
-    Raises
-    ------
-    ValueError
-        If a value is not finite.
-    """
-    return _stacked(predictor.inputs, store, split, start, stop, frame)
-
-
-def read_outputs(
-    predictor: Predictor, store: Store, split: str, start: int = 0, stop: int | None = None, frame: int = -1
-) -> Fields:
-    """The true output fields out of a dataset, at one frame; as `read_inputs`."""
-    return _stacked(predictor.outputs, store, split, start, stop, frame)
-
-
-def _stacked(
-    wanted: Sequence[Channel], store: Store, split: str, start: int, stop: int | None, frame: int
-) -> Fields:
-    evolving = {field.name for field in store.fields if store.evolves and field.role == "output"}
-    arrays = []
-    for channel in wanted:
-        at = frame if channel.name in evolving else None
-        array = np.asarray(store.read(split, channel.name, start, stop, frame=at), dtype=np.float32)
-        bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
-        if bad.size:
-            raise ValueError(
-                f"dataset {store.path}: {split} sample {start + bad[0]} of field {channel.name!r} is not finite; check "
-                "the dataset with southwell-data validate"
-            )
-        arrays.append(array)
-    return np.stack(arrays, axis=1)
 
 
 def _names(inputs: Sequence[Channel], outputs: Sequence[Channel]) -> str:

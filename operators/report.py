@@ -96,7 +96,8 @@ def _what(content: Mapping[str, Any], operators: Mapping[str, Predictor]) -> lis
     names = [", ".join(channel.name for channel in part) for part in (first.inputs, first.outputs)]
     in_time = ""
     if "rollout" in content:
-        in_time = f" Rolled out from the first frame to time {content['rollout']['last_time']:g}, which the table is of."
+        first_time, last_time = content["rollout"]["first_time"], content["rollout"]["last_time"]
+        in_time = f" From time {first_time:g} to {last_time:g}, of which the table is."
     return [
         f"Test split of `{content['dataset']}`: {content['samples'].get('test', 0)} samples on a "
         f"{_grid(content['grid'])} grid{elsewhere}. {' -> '.join(names)}.{in_time}"

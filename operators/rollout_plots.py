@@ -22,7 +22,7 @@ def rollout_curves(
     colours: Mapping[str, str],
     threshold: float,
 ) -> Any:
-    """Error and correlation over time, a line a predictor: the median, and for operators a band with 80 % of the samples.
+    """Error and correlation over time: the median of each predictor, and of operators a band with 80 % of the samples.
 
     Parameters
     ----------

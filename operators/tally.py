@@ -77,7 +77,7 @@ class Tally:
 
 
 class Energy:
-    """The mean spectrum of fields that stream by (`operators.metrics.spectrum`); those that are not finite are left out.
+    """The mean spectrum (`operators.metrics.spectrum`) of fields that stream by, without those that are not finite.
 
     Parameters
     ----------

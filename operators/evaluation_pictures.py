@@ -107,7 +107,11 @@ def _ranked_samples(
     truth = np.concatenate([reader.outputs(i, i + 1, tally.frames[-1]) for i in places])
     *_, prediction = _states(predictor, tally, reader, inputs)
     captions = [f"{word}: sample {i}\nrelative L2 {per_cent(errors[i])}" for word, i in ranked.items()]
-    return samples(inputs, truth, prediction, predictor.inputs, predictor.outputs, captions)
+    when = ("", "")
+    if predictor.step is not None:
+        first, last = (f"{reader.times[frame]:.4g}" for frame in (predictor.first_frame, tally.frames[-1]))
+        when = (f", t = {first}", f", t = {last}")
+    return samples(inputs, truth, prediction, predictor.inputs, predictor.outputs, captions, when)
 
 
 def _trajectory(name: str, predictor: Predictor, tally: Tally, reader: Reader, index: int) -> Any:

@@ -68,6 +68,7 @@ def samples(
     input_channels: Sequence[Channel],
     output_channels: Sequence[Channel],
     captions: Sequence[str] | None = None,
+    when: tuple[str, str] = ("", ""),
 ) -> Any:
     """One row a sample and output channel: input, truth, prediction and error.
 
@@ -82,6 +83,8 @@ def samples(
     input_channels, output_channels : sequence of Channel
     captions : sequence of str, optional
         What to write beside each sample.
+    when : pair of str
+        What to write after the names of inputs and of outputs: their times.
 
     Returns
     -------
@@ -96,7 +99,7 @@ def samples(
         source = min(channel, len(input_channels) - 1)
         caption = "" if captions is None else captions[sample]
         row[0].set_ylabel(caption, fontsize=10)
-        source_title, title = label(input_channels[source]), label(output_channels[channel])
+        source_title, title = label(input_channels[source]) + when[0], label(output_channels[channel]) + when[1]
         exact, guess = truth[sample, channel], prediction[sample, channel]
         if line:
             _draw_curves(row, inputs[sample, source], exact, guess, source_title, title)

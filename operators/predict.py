@@ -139,7 +139,7 @@ class Predictor:
         ValueError
             If channels or axes do not fit, a value is not finite, or a lead time is negative or not taken.
         """
-        fields, alone = self._batched(fields, "fields")
+        fields, alone = self.checked(fields, "fields")
         lead_times = self._lead_times(lead_time, len(fields))
         prediction = self._predict(fields, lead_times, batch_size)
         return prediction[0] if alone else prediction
@@ -186,7 +186,7 @@ class Predictor:
         ValueError
             If this operator does not step in time, or an argument does not fit.
         """
-        initial, alone = self._batched(initial, "initial")
+        initial, alone = self.checked(initial, "initial")
         lead_times = self.steps_of(steps, lead_time)
         times = np.concatenate([[0.0], np.cumsum(lead_times)])
         frames = np.empty((len(initial), len(times), len(self.outputs), *initial.shape[2:]), dtype=np.float32)
@@ -294,8 +294,23 @@ class Predictor:
                 f"({', '.join(c.name for c in self.inputs)}) do not hold: it cannot be rolled out"
             )
 
-    def _batched(self, fields: Any, name: str) -> tuple[NDArray[Any], bool]:
-        """Fields with an axis of samples, and whether they came without."""
+    def checked(self, fields: Any, name: str, first: int = 0) -> tuple[NDArray[Any], bool]:
+        """Input fields with an axis of samples, and whether they came without it.
+
+        Parameters
+        ----------
+        fields : array_like
+            As `predict` takes them.
+        name : str
+            Of the argument, for messages.
+        first : int
+            The number of the first sample, for messages.
+
+        Raises
+        ------
+        ValueError
+            If channels or axes do not fit, or a value is not a real number that single precision can hold.
+        """
         fields = np.asarray(fields)
         axes = len(self.grid)
         names = ", ".join(channel.name for channel in self.inputs)
@@ -309,18 +324,13 @@ class Predictor:
                 f"channels ({names}), and {axes} grid axes)"
             )
         for number, channel in enumerate(self.inputs):
-            self._check_values(batched[:, number], f"{name}: channel {channel.name!r}", alone)
+            sound = [bool(np.all(np.abs(sample) <= LARGEST_VALUE)) for sample in batched[:, number]]  # no nan is
+            if not all(sound):
+                bad = sound.index(False)
+                kind = "too large for single precision" if np.all(np.isfinite(batched[bad, number])) else "not finite"
+                where = "" if alone else f" in sample {first + bad} ({len(sound) - sum(sound)} such samples)"
+                raise ValueError(f"{name}: channel {channel.name!r} holds values that are {kind}{where}")
         return batched, alone
-
-    @staticmethod
-    def _check_values(values: NDArray[Any], what: str, alone: bool) -> None:
-        sound = [bool(np.all(np.abs(sample) <= LARGEST_VALUE)) for sample in values]  # not so of nan
-        if all(sound):
-            return
-        first = sound.index(False)
-        kind = "too large for single precision" if np.all(np.isfinite(values[first])) else "not finite"
-        where = "" if alone else f" of sample {first} ({len(sound) - sum(sound)} such samples)"
-        raise ValueError(f"{what} has values{where} that are {kind}")
 
     def _lead_times(self, lead_time: Any, samples: int) -> NDArray[np.float64] | None:
         """Physical lead times a sample, or None where the operator takes none."""

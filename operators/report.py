@@ -111,7 +111,7 @@ def _number(value: float | None, relative: bool) -> str:
 
 
 def _table(results: Mapping[str, Mapping[str, Any]], shown: Sequence[str]) -> list[str]:
-    headings = ["predictor", "relative L2", "median", "worst", *(name.replace("_", " ") for name in shown)]
+    headings = ["predictor", "relative L2", "median", "worst", *map(_title, shown)]
     headings += ["seconds to fit", "seconds to predict"]
     lines = ["| " + " | ".join(headings) + " |", "|---" + "|---:" * (len(headings) - 1) + "|"]
     for name, result in results.items():
@@ -123,11 +123,26 @@ def _table(results: Mapping[str, Mapping[str, Any]], shown: Sequence[str]) -> li
     return lines
 
 
+def _title(metric: str) -> str:
+    """A metric's name as it is written in text.
+
+    Examples
+    --------
+    >>> _title("relative_h1"), _title("vrmse"), _title("maximum_error")
+    ('relative H1', 'VRMSE', 'maximum error')
+    """
+    words = metric.split("_")
+    return " ".join(
+        word.upper() if word in ("l1", "l2", "h1", "mse", "rmse", "nrmse", "vrmse") else word for word in words
+    )
+
+
 def _explained(content: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
     """The formulas, and what the naive predictors are."""
     samples, names = content["samples"], list(content["results"])
-    formulas = [f"{name.replace('_', ' ')} is {content['metrics'][name]}" for name in ("relative_l2", *shown)]
-    lines = [f"In physical units, p the prediction and y the truth: {'; '.join(formulas)}."]
+    lines = ["In physical units, with p the prediction and y the truth:", ""]
+    lines += [f"- {_title(name)}: {content['metrics'][name]}" for name in ("relative_l2", *shown)]
+    lines.append("")
     if any(name.startswith("ridge") for name in names):
         lines.append(
             f"The naive predictors were fitted on this dataset's {samples.get('train', 0)} training samples, the ridge "
@@ -136,7 +151,7 @@ def _explained(content: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
     elif "training mean" in names:
         lines.append(f"The training mean is that of this dataset's {samples.get('train', 0)} samples at each time.")
     else:
-        lines.append("Naive predictors are left out that need training and validation data: this dataset has none.")
+        lines.append("Naive predictors are left out: this dataset has no training and validation data.")
     if "persistence" in names:
         lines.append("Persistence is the initial state at all times.")
     return lines

@@ -105,12 +105,13 @@ def trajectory(times: Array, truth: Array, prediction: Array, channel: Channel, 
     ]
     if truth.ndim == 2:
         figure = new_figure(12, 3.8)
+        half = (times[-1] - times[0]) / max(len(times) - 1, 1) / 2 or 0.5  # frames lie in the middle of their rows
         for axes, (words, field, (low, high)) in zip(figure.subplots(1, 3), rows, strict=True):
             drawn = axes.imshow(
                 field,
                 origin="lower",
                 aspect="auto",
-                extent=(0, 1, times[0], times[-1]),
+                extent=(0, 1, times[0] - half, times[-1] + half),
                 vmin=low,
                 vmax=high,
                 cmap="RdBu_r" if low == -high else "viridis",

@@ -7,6 +7,7 @@ cannot run code. Its keys:
 ``format_version``        `FORMAT_VERSION` of the writer
 ``model``                 registry ``name``, complete ``arguments``, ``state`` (the state dict)
 ``task``                  registered ``name`` and ``arguments``; the static task where a file has none
+``time``                  of steps in time: ``conditioned`` on lead times, ``step`` and ``scale`` (physical); else None
 ``normalisers``           ``inputs`` and ``outputs``, each a state dict of `operators.data.GaussianNormaliser`
 ``channels``              ``inputs`` and ``outputs``, each a list of name, units, description
 ``dataset``               ``path``, ``spec`` (JSON text), ``grid`` trained on, ``sizes`` of its splits
@@ -140,6 +141,12 @@ def rebuild_model(content: Mapping[str, Any]) -> nn.Module:
     return model.eval()
 
 
+def stored_normalisers(content: Mapping[str, Any]) -> tuple[GaussianNormaliser, GaussianNormaliser]:
+    """The normalisers of inputs and outputs that a checkpoint holds."""
+    inputs, outputs = (GaussianNormaliser(**content["normalisers"][side]) for side in ("inputs", "outputs"))
+    return inputs, outputs
+
+
 def rebuild_operator(content: Mapping[str, Any]) -> Operator:
     """The trained operator of a checkpoint, from physical units to physical units, in evaluation mode.
 
@@ -148,5 +155,4 @@ def rebuild_operator(content: Mapping[str, Any]) -> Operator:
     content : mapping
         As `load_checkpoint` returns it.
     """
-    normalisers = (GaussianNormaliser(**content["normalisers"][side]) for side in ("inputs", "outputs"))
-    return Operator(rebuild_model(content), *normalisers).eval()
+    return Operator(rebuild_model(content), *stored_normalisers(content)).eval()

@@ -348,23 +348,3 @@ class GaussianNormaliser(nn.Module):
     def scaled_mean(self, dimensions: int) -> Tensor:
         """What `scale` makes of the mean, shape (1, channels, 1, ..., 1) with as many axes as asked for."""
         return self.scale(self.mean.reshape(1, -1, *[1] * (dimensions - 2)))
-
-
-def epoch_batches(samples: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """Sample indices of each batch of one epoch, in random order.
-
-    A pure function of seed and epoch: the same for any number of workers, and after a resume.
-
-    Parameters
-    ----------
-    samples, batch_size : int
-        The last batch may be smaller.
-    seed, epoch : int
-
-    Examples
-    --------
-    >>> [len(batch) for batch in epoch_batches(10, 4, seed=0, epoch=3)]
-    [4, 4, 2]
-    """
-    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,)))
-    return list(torch.from_numpy(generator.permutation(samples)).split(batch_size))

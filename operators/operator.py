@@ -21,6 +21,8 @@ class Operator(nn.Module):
         ``f``: called ``module(x)`` or, where its class has ``conditioned_on_time = True``, ``module(x, time)``. For
         other modules a lead time becomes one more input channel, constant over the grid.
     input_normaliser, output_normaliser : GaussianNormaliser
+    autocast_type : torch.dtype, optional
+        Type of half precision that the module computes in while it trains (`torch.autocast`); otherwise float32.
 
     Examples
     --------
@@ -33,9 +35,14 @@ class Operator(nn.Module):
     """
 
     def __init__(
-        self, module: nn.Module, input_normaliser: GaussianNormaliser, output_normaliser: GaussianNormaliser
+        self,
+        module: nn.Module,
+        input_normaliser: GaussianNormaliser,
+        output_normaliser: GaussianNormaliser,
+        autocast_type: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self.autocast_type = autocast_type
         self.module = module
         self.input_normaliser = input_normaliser
         self.output_normaliser = output_normaliser
@@ -73,15 +80,18 @@ class Operator(nn.Module):
     def normalised(self, fields: Tensor, lead_time: Tensor | None = None) -> Tensor:
         """The module's own answer: normalised output of fields in physical units."""
         x = self.input_normaliser(fields)
+        arguments = [x]
         if self.conditioned_on_time:
-            time = torch.ones(len(x), dtype=x.dtype, device=x.device) if lead_time is None else lead_time
-            output: Tensor = self.module(x, time)
-            return output
-        if lead_time is not None:
+            arguments.append(torch.ones(len(x), dtype=x.dtype, device=x.device) if lead_time is None else lead_time)
+        elif lead_time is not None:
             constant = lead_time.reshape(-1, *[1] * (x.ndim - 1)).expand(-1, 1, *x.shape[2:])
-            x = torch.cat([x, constant.to(x.dtype)], dim=1)
-        output = self.module(x)
-        return output
+            arguments = [torch.cat([x, constant.to(x.dtype)], dim=1)]
+        if self.autocast_type is None or not self.training:
+            output: Tensor = self.module(*arguments)
+            return output
+        with torch.autocast(x.device.type, dtype=self.autocast_type):
+            output = self.module(*arguments)
+        return output.float()
 
 
 def input_channels(model: str, fields: int, timed: bool) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from operators.predict import Predictor
-from operators.trainer import flatten
+from operators.run_folder import flatten
 
 RELATIVE = ("relative_l2", "relative_l1", "median_relative_l1", "relative_h1", "nrmse")
 """Metrics that are shown in per cent."""

@@ -3,6 +3,7 @@
 A task turns stored fields into batches and says what a batch costs; see `operators.tasks.protocol.Task`.
 """
 
+from operators.tasks.linear_system import LinearSystemTask
 from operators.tasks.protocol import Examples, Loss, Task
 from operators.tasks.static import StaticTask
 from operators.tasks.time_pairs import TimePairsTask
@@ -11,5 +12,6 @@ from solvers.registry import Registry
 tasks: Registry = Registry("task")
 tasks.register("static")(StaticTask)
 tasks.register("time_pairs")(TimePairsTask)
+tasks.register("linear_system")(LinearSystemTask)
 
-__all__ = ["Examples", "Loss", "StaticTask", "Task", "TimePairsTask", "tasks"]
+__all__ = ["Examples", "LinearSystemTask", "Loss", "StaticTask", "Task", "TimePairsTask", "tasks"]

@@ -71,6 +71,8 @@ class Pairing:
         if self.stride < 1 or self.steps < 1:
             raise ValueError(f"stride and steps must be at least 1, got stride {self.stride} and steps {self.steps}")
         there = len(range(0, len(self.times), self.stride))
+        if there < 2:
+            raise ValueError(f"no pair is left of {len(self.times)} frames with stride {self.stride}")
         if self.frames is not None and not 2 <= self.frames <= there:
             raise ValueError(
                 f"frames must be from 2 to the {there} snapshots that {len(self.times)} frames have with stride "

@@ -1,0 +1,69 @@
+"""Evolutions from a seed to an operator that steps in time, by the commands alone, small."""
+
+import csv
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from datagen.commands import generate
+from operators.checkpoint import load_checkpoint
+from operators.commands import train
+
+COUNTS = ["samples.train=12", "samples.validation=3", "samples.test=2", "shard.size=5", "seed=5", "executor=serial"]
+MODEL = ["model=fno", "model.hidden_channels=8", "model.n_layers=2", "optimizer.lr=5e-3", "trainer.device=cpu"]
+FAMILIES = {
+    "burgers": ["pde.grid=32", "pde.nu=0.05", "pde.frames=5"],
+    "navier_stokes": ["pde.grid=16", "pde.final_time=8", "pde.frames=5"],
+}
+MODES = {"burgers": "model.n_modes=[8]", "navier_stokes": "model.n_modes=[6,6]"}
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """Run a command in this process as its console script does, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    handlers, level, on_term = logging.root.handlers[:], logging.root.level, signal.getsignal(signal.SIGTERM)
+
+    def run(module, *words):
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setattr(sys, "argv", [f"southwell-{module.__name__.rpartition('.')[2]}", *words])
+        GlobalHydra.instance().clear()
+        module.main()
+
+    yield run
+    GlobalHydra.instance().clear()
+    signal.signal(signal.SIGTERM, on_term)
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+def losses(run):
+    with (Path(run) / "metrics.csv").open() as file:
+        return [float(row["train_loss"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_generate_then_train_on_pairs(family, command, capsys):
+    command(generate, f"pde={family}", *FAMILIES[family], *COUNTS, "out=data")
+    words = ["dataset.path=data", "task=time_pairs", *MODEL, MODES[family], "trainer.epochs=3", "trainer.batch_size=12"]
+    command(train, *words, "out=all")
+    assert "best.pt is from epoch" in capsys.readouterr().out
+    assert losses("all")[-1] < losses("all")[0]
+    content = load_checkpoint("all/best.pt")
+    assert content["task"]["name"] == "time_pairs"
+    name = {"burgers": "u", "navier_stokes": "vorticity"}[family]
+    assert [c["name"] for c in content["channels"]["inputs"]] == [name]
+    assert content["time"]["conditioned"]
+
+    # Unrolled, and by pushforward, with one step of fixed length; a loss with arguments.
+    loss = "loss={name: relative_l1_by_group, groups: [[0]]}"
+    words += ["trainer.epochs=8", "task.pairing=one_step", "task.steps=2", loss]
+    for pushforward in ("false", "true"):
+        command(train, *words, f"task.pushforward={pushforward}", f"out=unrolled-{pushforward}")
+        found = losses(f"unrolled-{pushforward}")
+        assert found[-1] < found[0]
+    assert not load_checkpoint("unrolled-true/best.pt")["time"]["conditioned"]

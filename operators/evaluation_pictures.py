@@ -83,7 +83,8 @@ def draw_all(
         save(figure, "rollout.png", "error and correlation over time")
     for name, predictor in operators.items():
         suffix = "" if len(operators) == 1 else f"-{_file_name(name)}"
-        save(loss_curve(predictor.history), f"loss{suffix}.png", f"{name}: training")
+        if predictor.history:
+            save(loss_curve(predictor.history), f"loss{suffix}.png", f"{name}: training")
     return drawn
 
 

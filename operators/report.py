@@ -204,13 +204,15 @@ def _rollout(content: Mapping[str, Any]) -> list[str]:
 
 def _operator(name: str, predictor: Predictor, content: Mapping[str, Any]) -> list[str]:
     entry = content["operators"][name]
-    best = min(predictor.history, key=lambda row: row["validation_loss"])
     who = "The model" if len(content["operators"]) == 1 else f"{name} ({entry['model']})"
-    lines = [
-        f"{who} has {entry['parameters']:,} parameters. The checkpoint is from epoch {len(predictor.history)}; "
-        f"the least validation loss until then, {best['validation_loss']:.4g}, is that of epoch {int(best['epoch'])}.",
-        "",
-    ]
+    says = f"{who} has {entry['parameters']:,} parameters."
+    if predictor.history:  # else it was stopped in its first epoch
+        best = min(predictor.history, key=lambda row: row["validation_loss"])
+        says += (
+            f" The checkpoint is from epoch {len(predictor.history)}; the least validation loss until then, "
+            f"{best['validation_loss']:.4g}, is that of epoch {int(best['epoch'])}."
+        )
+    lines = [says, ""]
     if "certified" in entry:
         c = entry["certified"]
         guided, unguided = c["mean_iterations_from_prediction"], c["mean_iterations_from_zero"]

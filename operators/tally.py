@@ -102,10 +102,11 @@ class Energy:
         step = max(1, SPECTRUM_VALUES // max(1, int(np.prod(fields.shape[1:]))))
         for start in range(0, len(fields), step):
             part = np.array(fields[start : start + step], dtype=np.float64)
-            part = part[np.isfinite(part).reshape(len(part), -1).all(axis=1)]
+            sound = np.isfinite(part).reshape(len(part), -1).all(axis=1)
+            part[~sound] = 0.0
             summed = spectrum(torch.from_numpy(part), self.periodic).sum(dim=0).numpy()
             self._sum = summed if self._sum is None else self._sum + summed
-            self.samples += len(part)
+            self.samples += int(sound.sum())
 
     @property
     def mean(self) -> NDArray[np.float64]:

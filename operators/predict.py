@@ -312,25 +312,30 @@ class Predictor:
             If channels or axes do not fit, or a value is not a real number that single precision can hold.
         """
         fields = np.asarray(fields)
+        alone = self.check_shape(fields, name)
+        batched = fields[None] if alone else fields
+        for number, channel in enumerate(self.inputs):
+            values = batched[:, number]
+            largest = np.abs(values).max(axis=tuple(range(1, values.ndim)), initial=0)
+            bad = np.flatnonzero(~(largest <= LARGEST_VALUE))  # so that nan is bad
+            if bad.size:
+                kind = "too large for single precision" if np.all(np.isfinite(values[bad[0]])) else "not finite"
+                where = "" if alone else f" in sample {first + bad[0]} ({bad.size} such samples)"
+                raise ValueError(f"{name}: channel {channel.name!r} holds values that are {kind}{where}")
+        return batched, alone
+
+    def check_shape(self, fields: NDArray[Any], name: str) -> bool:
+        """Whether input fields are one sample without the axis of samples; raises if they are of no shape that fits."""
         axes = len(self.grid)
-        names = ", ".join(channel.name for channel in self.inputs)
         if fields.dtype.kind not in "fiub":
             raise ValueError(f"{name} must hold real numbers, got an array of dtype {fields.dtype}")
-        alone = fields.ndim == axes + 1
-        batched = fields[None] if alone else fields
-        if batched.ndim != axes + 2 or batched.shape[1] != len(self.inputs):
+        if fields.ndim not in (axes + 1, axes + 2) or fields.shape[-axes - 1] != len(self.inputs):
+            names = ", ".join(channel.name for channel in self.inputs)
             raise ValueError(
                 f"{name} has shape {fields.shape}, but this operator takes ([samples,] {len(self.inputs)} input "
                 f"channels ({names}), and {axes} grid axes)"
             )
-        for number, channel in enumerate(self.inputs):
-            sound = [bool(np.all(np.abs(sample) <= LARGEST_VALUE)) for sample in batched[:, number]]  # no nan is
-            if not all(sound):
-                bad = sound.index(False)
-                kind = "too large for single precision" if np.all(np.isfinite(batched[bad, number])) else "not finite"
-                where = "" if alone else f" in sample {first + bad} ({len(sound) - sum(sound)} such samples)"
-                raise ValueError(f"{name}: channel {channel.name!r} holds values that are {kind}{where}")
-        return batched, alone
+        return fields.ndim == axes + 1
 
     def _lead_times(self, lead_time: Any, samples: int) -> NDArray[np.float64] | None:
         """Physical lead times a sample, or None where the operator takes none."""

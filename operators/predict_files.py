@@ -153,9 +153,8 @@ def _array(predictor: Predictor, array: NDArray[Any], source: Path) -> Source:
     axes = len(predictor.grid)
     if len(predictor.inputs) == 1 and array.ndim <= axes + 1:
         array = np.expand_dims(array, array.ndim - axes if array.ndim >= axes else 0)  # the axis of channels
-    alone = array.ndim == axes + 1
+    alone = predictor.check_shape(array, f"input={source}")
     whole = array[None] if alone else array
-    predictor.checked(whole[:0], f"input={source}")  # the shape
     return Source(len(whole), whole.shape[2:], lambda start, stop: whole[start:stop], alone)
 
 

@@ -287,6 +287,7 @@ def _rollout(
 ) -> dict[str, Any]:
     """Curves over time, channels averaged; and for how long predictions stay correlated with the truth."""
     last = float(all_times[contenders[0].frames[-1]])
+    most = max(len(contender.frames) for contender in contenders)
     found: dict[str, Any] = {"threshold": CORRELATED, "first_time": float(all_times[first]), "last_time": last}
     for contender in contenders:
         times = all_times[list(contender.frames)]
@@ -295,8 +296,9 @@ def _rollout(
         for name, values in curves.items():
             each = values.mean(axis=2)  # (samples, frames)
             entry[name] = {"mean": each.mean(axis=0).tolist(), "median": np.median(each, axis=0).tolist()}
-        lasting = correlation_time(curves["correlation"], [all_times[first], *times], CORRELATED)
-        entry["correlation_time"] = summarise(lasting) | {"min": float(lasting.min())}
+        if len(times) == most:  # a static operator, which predicts the last frame alone, has no curve
+            lasting = correlation_time(curves["correlation"], [all_times[first], *times], CORRELATED)
+            entry["correlation_time"] = summarise(lasting) | {"min": float(lasting.min())}
         found[contender.name] = entry
     return found
 

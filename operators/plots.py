@@ -185,7 +185,8 @@ def error_histogram(errors: Mapping[str, Array], colours: Mapping[str, str]) -> 
     drawn = {name: each[np.isfinite(each) & (each > 0)] for name, each in errors.items()}
     pooled = np.concatenate(list(drawn.values()))
     low, high = (pooled.min(), pooled.max()) if pooled.size else (0.1, 1.0)
-    edges = np.geomspace(low / 1.05, high * 1.05, 49)
+    bins = int(np.clip(3 * max(map(len, errors.values())) ** 0.5, 12, 48))
+    edges = np.geomspace(low / 1.05, high * 1.05, bins + 1)
     for name, each in drawn.items():
         left_out = len(errors[name]) - len(each)
         words = f"{name}, median {per_cent(np.median(each))}" if each.size else name

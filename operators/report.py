@@ -67,7 +67,7 @@ def report(
         "",
         *_what(content, operators),
         "",
-        *_table(content["results"], shown),
+        *_table(content, shown),
         "",
         *_explained(content, shown),
         "",
@@ -110,14 +110,15 @@ def _number(value: float | None, relative: bool) -> str:
     return f"{100 * value:.2f} %" if relative else f"{value:.3g}"
 
 
-def _table(results: Mapping[str, Mapping[str, Any]], shown: Sequence[str]) -> list[str]:
+def _table(content: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
     headings = ["predictor", "relative L2", "median", "worst", *map(_title, shown)]
-    headings += ["seconds to fit", "seconds to predict"]
+    headings += ["parameters", "seconds to fit", "seconds to predict"]
     lines = ["| " + " | ".join(headings) + " |", "|---" + "|---:" * (len(headings) - 1) + "|"]
-    for name, result in results.items():
+    for name, result in content["results"].items():
         cells = [name, *(_number(result["relative_l2"][word], True) for word in ("mean", "median", "max"))]
         cells += [_number(result[metric]["summary"], metric in RELATIVE) for metric in shown]
-        fit = result["fit_seconds"]
+        operator, fit = content["operators"].get(name), result["fit_seconds"]
+        cells.append(f"{operator['parameters']:,}" if operator else "-")
         cells += ["-" if fit is None else f"{fit:.1f}", f"{result['predict_seconds']:.2f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
@@ -185,9 +186,10 @@ def _rollout(content: Mapping[str, Any]) -> list[str]:
     for name in content["results"]:
         entry = rollout[name]
         curve = entry["relative_l2"]["median"]
-        lasting = entry["correlation_time"]["median"]
-        last = entry["times"][-1]
-        until = f"{lasting:.3g}" if lasting < last * (1 - 1e-9) else f"{last:.3g} (the end)"
+        until, last = "-", entry["times"][-1]
+        if "correlation_time" in entry:
+            lasting = entry["correlation_time"]["median"]
+            until = f"{lasting:.3g}" if lasting < last * (1 - 1e-9) else f"{last:.3g} (the end)"
         finite = [value for value in curve if value is not None]
         mean = sum(finite) / len(curve) if len(finite) == len(curve) else None
         cells = [_number(value, True) for value in (curve[0], curve[(len(curve) - 1) // 2], curve[-1], mean)]

@@ -22,7 +22,7 @@ def rollout_curves(
     colours: Mapping[str, str],
     threshold: float,
 ) -> Any:
-    """Error and correlation over time: the median of each predictor, and of operators a band with 80 % of the samples.
+    """Error and correlation over time: the median of each predictor, and of one or two operators 80 % of the samples.
 
     Parameters
     ----------
@@ -42,6 +42,7 @@ def rollout_curves(
     """
     figure = new_figure(11, 4.6)
     left, right = figure.subplots(1, 2)
+    operators = sum(colour not in BASELINES for colour in colours.values())
     for name in errors:
         owner = name if name in colours else name.rpartition(", ")[0]
         naive = colours[owner] in BASELINES
@@ -52,7 +53,7 @@ def rollout_curves(
         for axes, values in ((left, positive(errors[name])), (right, correlations[name])):
             low, middle, high = _quantiles(values)
             axes.plot(times[name], middle, label=name, **style)
-            if owner == name and not naive:
+            if owner == name and not naive and operators < 3:  # more bands hide each other
                 axes.fill_between(times[name], low, high, color=colours[owner], alpha=0.15, linewidth=0)
     left.set_yscale("log")
     left.set_ylabel("relative L2 error")

@@ -336,5 +336,5 @@ def test_metrics_that_were_asked_for_are_the_columns(make_checkpoint, make_waves
     content = evaluate(make_checkpoint(), make_waves(), tmp_path / "out", metrics=["vrmse", "maximum_error"])
     assert set(content["metrics"]) == {"relative_l2", "vrmse", "maximum_error"}
     report = (tmp_path / "out/report.md").read_text()
-    assert "| predictor | relative L2 | median | worst | VRMSE | maximum error | seconds to fit |" in report
+    assert "| predictor | relative L2 | median | worst | VRMSE | maximum error | parameters |" in report
     assert "- VRMSE: sqrt(mean_x (p - y)^2 / mean_x (y - mean_x y)^2)" in report

@@ -84,7 +84,8 @@ def predict_file(
     predictor : Predictor
     source : Path
         A .npy file of the shape that `Predictor.predict` takes (of operators with one input channel the axis of
-        channels may be left out), a .npz file with an array ``([samples,] *grid)`` for each channel, or a dataset.
+        channels may be left out), a .npz file with an array ``([samples,] *grid)``, or a number a sample, for each
+        channel, or a dataset.
     output : Path
         A .npy file for ``([samples,] [frames,] output channels, *grid)``, or a .npz file for an array ``([samples,]
         [frames,] *grid)`` a channel and the ``times`` of the frames.
@@ -168,10 +169,18 @@ def _archive(predictor: Predictor, arrays: dict[str, NDArray[Any]], source: Path
             f"holds {', '.join(arrays) or 'none'}"
         )
     shapes = {name: arrays[name].shape for name in names}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"input={source}: all channels must have one shape, got {shapes}")
-    place = max(arrays[names[0]].ndim - len(predictor.grid), 0)
-    return _array(predictor, np.stack([arrays[name] for name in names], axis=place), source)
+    whole = max(shapes.values(), key=len)
+    leading = max(len(whole) - len(predictor.grid), 0)  # axes before the grid's: one of samples, or none
+    parts = []
+    for name, shape in shapes.items():
+        if shape not in (whole, whole[:leading]):
+            raise ValueError(
+                f"input={source}: channels must have one shape {whole}, or be a number a sample of shape "
+                f"{whole[:leading]}; got {', '.join(f'{n} {s}' for n, s in shapes.items())}"
+            )
+        numbers = arrays[name].reshape(*shape, *[1] * (len(whole) - len(shape)))
+        parts.append(np.broadcast_to(numbers, whole))
+    return _array(predictor, np.stack(parts, axis=leading), source)
 
 
 def _write(

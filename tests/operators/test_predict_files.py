@@ -67,6 +67,13 @@ def test_archives_hold_an_array_a_channel(make_checkpoint, tmp_path):
         np.testing.assert_allclose(found["times"], [0, 0.25, 0.5])
         assert found["u"].shape == (5, 3, 8)
         np.testing.assert_allclose(found["u"][:, 2], fields[:, 0] + 2 * fields[:, 1], atol=1e-6)
+    # A number a sample in place of a field.
+    np.savez(tmp_path / "numbers.npz", fixed=np.arange(5.0), u=fields[:, 0])
+    predict_file(predictor, tmp_path / "numbers.npz", tmp_path / "n.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "n.npy")[:, 0], fields[:, 0] + np.arange(5)[:, None], atol=1e-6)
+    np.savez(tmp_path / "misfit.npz", fixed=np.arange(8.0), u=fields[:, 0])
+    with pytest.raises(ValueError, match=r"one shape \(5, 8\), or be a number a sample of shape \(5,\); got u"):
+        predict_file(predictor, tmp_path / "misfit.npz", tmp_path / "m.npy")
     # One sample; and one array of all channels.
     np.savez(tmp_path / "one.npz", fixed=fields[0, 1], u=fields[0, 0])
     predict_file(predictor, tmp_path / "one.npz", tmp_path / "v.npz")

@@ -1,5 +1,6 @@
 """The command lines: every YAML composes, and train, evaluate, predict run on what it says."""
 
+import inspect
 import logging
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import datagen.store
 from operators.commands import evaluate, predict, train
 from operators.models import models
 from operators.optimizers import build_optimizer, optimizers, schedulers
+from operators.tasks import tasks
 
 FOLDER = Path(configs.__file__).parent
 GROUPS = {group: sorted(p.stem for p in (FOLDER / group).glob("*.yaml")) for group in (
@@ -55,6 +57,16 @@ def test_every_registered_name_has_its_yaml():
     assert set(GROUPS["model"]) == {"fno", "tfno"} == set(models)
     assert set(GROUPS["optimizer"]) == set(optimizers)
     assert set(GROUPS["scheduler"]) == set(schedulers)
+    assert set(GROUPS["task"]) == set(tasks)
+
+
+@pytest.mark.parametrize("name", GROUPS["task"])
+def test_task_files_hold_every_argument_with_its_default(name):
+    arguments = dict(list(inspect.signature(tasks[name]).parameters.items())[2:])  # after the store and the budget
+    written = composed("train", f"task={name}")["task"]
+    assert written.pop("name") == name
+    defaults = {key: list(p.default) if isinstance(p.default, tuple) else p.default for key, p in arguments.items()}
+    assert written == defaults
 
 
 def test_an_experiment_wins_over_the_primary_config():

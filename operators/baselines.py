@@ -3,7 +3,7 @@
 A neural operator that does not beat them has not learned the equation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,19 +34,23 @@ class Baseline:
     predict: Predict
 
 
-def training_mean(outputs: Array) -> Baseline:
+def training_mean(outputs: Iterable[Array]) -> Baseline:
     """Predict the mean training output, whatever the input.
 
     Parameters
     ----------
-    outputs : ndarray, shape (samples, channels, *grid)
+    outputs : iterable of ndarray, shape (samples, channels, *grid)
+        All of the training outputs, some at a time.
 
     Examples
     --------
-    >>> training_mean(np.array([[[1.0]], [[3.0]]])).predict(np.zeros((2, 1, 1))).ravel()
-    array([2., 2.])
+    >>> training_mean([np.array([[[1.0]], [[3.0]]]), np.array([[[5.0]]])]).predict(np.zeros((2, 1, 1))).ravel()
+    array([3., 3.])
     """
-    mean = outputs.mean(axis=0, dtype=np.float64)
+    total, count = np.zeros(()), 0
+    for some in outputs:
+        total, count = total + some.sum(axis=0, dtype=np.float64), count + len(some)
+    mean = total / max(count, 1)
     return Baseline("training mean", lambda inputs: np.broadcast_to(mean, (len(inputs), *mean.shape)))
 
 

@@ -1,159 +1,306 @@
-"""Evaluation: a trained operator and naive predictors on a dataset's test split; numbers, pictures and a report."""
+"""Evaluation: trained operators and naive predictors on a dataset's test split; numbers, pictures and a report.
 
-import json
+The test split streams by once, in pieces, past everybody who takes part (`operators.contenders`); of each prediction
+only numbers are kept (`operators.tally`), so that memory does not grow with the split.
+"""
+
+import csv
+import io
 import logging
+import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from datagen.files import json_bytes, read_json, write_atomically
 from datagen.store import Store
-from operators.baselines import Baseline, Predict, ridge, training_mean
-from operators.data import load_split, periodic_axes
+from operators.contenders import Chunk, Contender, baselines, chunks, of_operator
+from operators.data import periodic_axes
+from operators.evaluation_pictures import draw_all
 from operators.hybrid import certify
-from operators.metrics import measure, summarise
-from operators.plots import loss_curve, samples, save_figure
+from operators.metrics import METRICS, applicable, correlation_time, definitions, metric, summarise
 from operators.predict import Predictor, load
-from operators.run_folder import flatten
+from operators.reading import Reader
+from operators.report import report
+from operators.tally import CURVES, Energy, Tally
 
 logger = logging.getLogger(__name__)
 
-SHOWN_SAMPLES = 3
+FORMAT_VERSION = 2
+LOG_EVERY_SECONDS = 30.0
 CERTIFIED_RTOL = 1e-8
-COLUMNS = {  # metric and summary -> heading of the report's table
-    ("relative_l2", "mean"): "relative L2",
-    ("relative_l2", "median"): "median",
-    ("relative_l2", "max"): "worst",
-    ("relative_h1", "mean"): "relative H1",
-    ("mse", "mean"): "mean squared error",
-}
-
-Fields = NDArray[np.float32]
+CORRELATED = 0.8
+"""A rollout is called correlated while its correlation with the truth is at least this (Lippe et al. 2023)."""
 
 
 def evaluate(
-    checkpoint: str | Path,
+    checkpoint: str | Path | Sequence[str | Path],
     store: Store,
     out: str | Path | None = None,
     device: str = "auto",
     certified_samples: int = 0,
+    metrics: Sequence[str] | None = None,
+    lead_time: float | None = None,
 ) -> dict[str, Any]:
-    """Measure a checkpoint on a dataset's test split, beside naive predictors, and write it all down.
+    """Measure one or several checkpoints on a dataset's test split, beside naive predictors, and write it all down.
+
+    Operators that step in time are rolled out from the first frame through all others; the metrics are those of the
+    last frame, and error and correlation are reported at every one.
 
     Parameters
     ----------
-    checkpoint : path
-        ``best.pt`` of a run.
+    checkpoint : path or sequence of paths
+        ``best.pt`` of a run, or of several that predict the same fields: one table compares them.
     store : Store
-        Its fields must be the checkpoint's; its grid may be another than trained on. Naive predictors are fitted on
+        Its fields must be the checkpoints'; its grid may be another than trained on. Naive predictors are fitted on
         its own training and validation splits, and left out where it has none.
     out : path, optional
-        Folder for ``metrics.json``, ``report.md``, ``loss.png`` and ``samples.png``; ``evaluation`` beside the
-        checkpoint if left out.
+        Folder for ``report.md``, ``metrics.json``, ``errors.csv`` (of every sample) and pictures. Left out, it is
+        ``evaluation`` beside the checkpoint, or ``comparison`` in the folder that holds all runs.
     device : str
         "auto", "cpu" or "cuda".
     certified_samples : int
         How many test samples to finish by a solver and certify (`operators.hybrid.certify`).
+    metrics : sequence of str, optional
+        Registered metrics or losses to report; `operators.metrics.METRICS` if left out.
+    lead_time : float, optional
+        Of one step of a rollout, in physical time; by default what the operator was trained for.
 
     Returns
     -------
     dict
         The content of ``metrics.json``: under ``results``, for each predictor, every metric's mean, median and max over
-        samples, and the seconds it took; under ``certified`` what the prediction saved the solver.
+        samples, its own summary, and the seconds it took; under ``rollout``, in time, its curves; under ``operators``
+        what each checkpoint is, and what its predictions saved the solver.
 
     Raises
     ------
     ValueError
-        If the dataset does not fit the checkpoint, or ``out`` holds the evaluation of another checkpoint or dataset.
+        If the dataset does not fit a checkpoint, the checkpoints do not fit each other, a metric is unknown, or ``out``
+        holds the evaluation of other checkpoints or another dataset.
     """
-    checkpoint = Path(checkpoint)
-    out = checkpoint.parent / "evaluation" if out is None else Path(out)
-    predictor = load(checkpoint, device)
-    predictor.check_store(store)
-    if certified_samples and not store.family.made_by_solving:
-        raise ValueError(
-            f"certify={certified_samples}: the samples of {store.path} come from a file, and there is no equation to "
-            "certify predictions against; leave certify out"
-        )
-    if certified_samples and store.evolves:
-        raise ValueError(
-            f"certify={certified_samples}: only predictions of steady families can be finished by a linear solver, and "
-            f"{store.path} holds {store.family.name}, which evolves in time; leave certify out"
-        )
-    _refuse_another_evaluation(out, checkpoint, store)
+    paths = [Path(p) for p in ([checkpoint] if isinstance(checkpoint, (str, Path)) else checkpoint)]
+    out = default_folder(paths) if out is None else Path(out)
+    names = dict.fromkeys(("relative_l2", *(METRICS if metrics is None else metrics)))
+    periodic = periodic_axes(store)
+    measured = applicable(names, store.shape, periodic)
+    operators = _operators(paths, store, device)
+    _check_certifiable(certified_samples, store, operators)
+    _refuse_another_evaluation(out, paths, store)
+    if not store.sizes.get("test"):
+        raise ValueError(f"dataset {store.path} has no test samples; it has {dict(store.sizes)}")
 
-    test = load_split(store, "test")
-    inputs, truth = test.inputs.numpy(), test.outputs.numpy()
-    results: dict[str, dict[str, Any]] = {}
+    readers = {name: Reader(store, "test", p.inputs, p.outputs) for name, p in operators.items()}
+    ours = [one for name, p in operators.items() for one in of_operator(name, p, readers[name], lead_time)]
+    final = _last_common_frame(ours)
+    ours = [Contender(c.name, [f for f in c.frames if f <= final], c.predictions, c.fit_seconds) for c in ours]
+    # Naive predictors answer at as many frames as the operator that is asked most often.
+    steps = {one.name: one.frames for one in ours if one.name in operators}
+    lead = max(steps, key=lambda name: len(steps[name]))
+    contenders = [*ours, *baselines(operators[lead], store, lead, steps[lead])]
+    tallies = {c.name: Tally(measured, c.frames, periodic, spectral=c.name in operators) for c in contenders}
+    truth = Energy(periodic)
+    _stream(contenders, tallies, readers, operators, lead, truth)
 
-    def add(name: str, predict: Predict, fit_seconds: float | None) -> NDArray[np.floating]:
-        started = time.perf_counter()
-        prediction = predict(inputs)
-        seconds = time.perf_counter() - started
-        values = measure(prediction, truth, periodic_axes(store))
-        results[name] = {metric: summarise(each) for metric, each in values.items()}
-        results[name] |= {"fit_seconds": fit_seconds, "predict_seconds": seconds}
-        logger.info("%s: relative L2 %.4f", name, results[name]["relative_l2"]["mean"])
-        return prediction
-
-    trained_seconds = sum(row["seconds"] for row in predictor.history)
-    prediction = add(predictor.model_name, predictor.predict, trained_seconds)
-    for baseline, seconds in _baselines(store):
-        add(baseline.name, baseline.predict, seconds)
-
-    content: dict[str, Any] = {
-        "format_version": 1,
-        "checkpoint": str(checkpoint),
-        "dataset": str(store.path),
-        "model": predictor.model_name,
-        "parameters": predictor.parameter_count,
-        "trained_grid": list(predictor.grid),
-        "grid": list(store.shape),
-        "samples": dict(store.sizes),
-        "epochs": len(predictor.history),
-        "results": results,
-    }
-    if certified_samples:
-        content["certified"] = _certify(predictor, store, certified_samples)
+    content = _content(paths, operators, contenders, tallies, store, measured)
+    content["spectra"] = _spectra(tallies, truth, operators)
+    if operators[lead].step is not None:
+        content["rollout"] = _rollout(contenders, tallies, readers[lead].times, operators[lead].first_frame)
+    for name, predictor in operators.items():
+        if certified_samples:
+            content["operators"][name]["certified"] = _certify(predictor, store, certified_samples)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "metrics.json", json_bytes(content))
-    save_figure(loss_curve(predictor.history), out / "loss.png")
-    shown = slice(0, SHOWN_SAMPLES)
-    figure = samples(inputs[shown], truth[shown], prediction[shown], predictor.inputs, predictor.outputs)
-    save_figure(figure, out / "samples.png")
-    write_atomically(out / "report.md", _report(content, predictor).encode())
+    write_atomically(out / "errors.csv", _errors_of_samples(tallies, operators))
+    pictures = draw_all(out, content, operators, contenders, tallies, readers)
+    write_atomically(out / "metrics.json", json_bytes(_plain(content)))
+    write_atomically(out / "report.md", report(_plain(content), operators, pictures, metrics).encode())
     return content
 
 
-def _refuse_another_evaluation(out: Path, checkpoint: Path, store: Store) -> None:
+# ------------------------------------------------------------------------------------------------- before it begins
+
+
+def default_folder(paths: Sequence[Path]) -> Path:
+    """Where the report goes: ``evaluation`` beside a checkpoint, ``comparison`` beside the runs of several."""
+    if len(paths) == 1:
+        return paths[0].parent / "evaluation"
+    return Path(os.path.commonpath([path.parent.absolute().parent for path in paths])) / "comparison"
+
+
+def _operators(paths: Sequence[Path], store: Store, device: str) -> dict[str, Predictor]:
+    """The predictors by name: one is named after its model, several after the folders of their runs."""
+    if not paths:
+        raise ValueError("checkpoint must name at least one file, got an empty list")
+    loaded = [load(path, device) for path in paths]
+    if len(paths) == 1:
+        names = [loaded[0].model_name]
+    else:
+        folders = [path.parent.name for path in paths]
+        names = folders if len(set(folders)) == len(folders) else [str(path) for path in paths]
+    if len(set(names)) < len(names):
+        raise ValueError(f"checkpoint names one file twice: {', '.join(map(str, paths))}")
+    for predictor in loaded:
+        predictor.check_store(store)
+    return dict(zip(names, loaded, strict=True))
+
+
+def _check_certifiable(count: int, store: Store, operators: Mapping[str, Predictor]) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise ValueError(f"certify must be a whole number that is not negative, got {count!r}")
+    if count and not store.family.made_by_solving:
+        raise ValueError(
+            f"certify={count}: the samples of {store.path} come from a file, and there is no equation to "
+            "certify predictions against; leave certify out"
+        )
+    if count and store.evolves:
+        raise ValueError(
+            f"certify={count}: only predictions of steady families can be finished by a linear solver, and "
+            f"{store.path} holds {store.family.name}, which evolves in time; leave certify out"
+        )
+
+
+def _refuse_another_evaluation(out: Path, paths: Sequence[Path], store: Store) -> None:
     path = out / "metrics.json"
     if not path.exists():
         return
     before = read_json(path)
-    if Path(before["checkpoint"]).resolve() != checkpoint.resolve() or before["dataset"] != str(store.path):
+    found = [entry["checkpoint"] for entry in before.get("operators", {}).values()] or [before.get("checkpoint", "?")]
+    same = {Path(p).resolve() for p in found} == {p.resolve() for p in paths}
+    if not same or before.get("dataset") != str(store.path):
         raise ValueError(
-            f"{out} holds the evaluation of {before['checkpoint']} on {before['dataset']}; choose another out"
+            f"{out} holds the evaluation of {', '.join(found)} on {before.get('dataset')}; choose another out"
         )
 
 
-def _baselines(store: Store) -> list[tuple[Baseline, float]]:
-    """Naive predictors fitted on the dataset's own splits, with the seconds that took."""
-    if not store.sizes.get("train") or not store.sizes.get("validation"):
-        logger.warning("%s has no training and validation data: naive predictors are left out", store.path)
-        return []
-    train, validation = load_split(store, "train"), load_split(store, "validation")
-    started = time.perf_counter()
-    mean = training_mean(train.outputs.numpy())
-    fitted_mean = time.perf_counter()
-    linear = ridge(
-        (train.inputs.numpy(), train.outputs.numpy()), (validation.inputs.numpy(), validation.outputs.numpy())
-    )
-    return [(mean, fitted_mean - started), (linear, time.perf_counter() - fitted_mean)]
+def _last_common_frame(contenders: Sequence[Contender]) -> int:
+    """The last frame that all predict: what they are compared by."""
+    common = set(contenders[0].frames).intersection(*(one.frames for one in contenders))
+    if not common:
+        raise ValueError(
+            "the checkpoints have no frame in common that all of them predict: "
+            + "; ".join(f"{one.name} predicts frames {', '.join(map(str, one.frames))}" for one in contenders)
+        )
+    return max(common)
+
+
+# ------------------------------------------------------------------------------------------------------- the measuring
+
+
+def _stream(
+    contenders: Sequence[Contender],
+    tallies: Mapping[str, Tally],
+    readers: Mapping[str, Reader],
+    operators: Mapping[str, Predictor],
+    lead: str,
+    truth: Energy,
+) -> None:
+    """Let the test split pass by once."""
+    frames = sorted({frame for one in contenders for frame in one.frames})
+    spoke = time.monotonic()
+    for start, stop in chunks(readers[lead]):
+        chunk = Chunk({n: reader.inputs(start, stop, operators[n].first_frame) for n, reader in readers.items()})
+        answers = {one.name: one.predictions(chunk) for one in contenders}
+        before: dict[str, Any] = {}  # the truth where each of them was last asked: single steps start from it
+        for frame in frames:
+            exact = readers[lead].outputs(start, stop, frame)
+            for one in contenders:
+                if frame in one.frames:
+                    chunk.before, before[one.name] = before.get(one.name), exact
+                    started = time.perf_counter()
+                    prediction = next(answers[one.name])
+                    tallies[one.name].seconds += time.perf_counter() - started
+                    tallies[one.name].add(frame, prediction, exact)
+            if frame == frames[-1]:
+                truth.add(exact)
+        if time.monotonic() - spoke > LOG_EVERY_SECONDS:
+            spoke = time.monotonic()
+            logger.info("%d of %d test samples", stop, len(readers[lead]))
+
+
+def _content(
+    paths: Sequence[Path],
+    operators: Mapping[str, Predictor],
+    contenders: Sequence[Contender],
+    tallies: Mapping[str, Tally],
+    store: Store,
+    measured: Sequence[str],
+) -> dict[str, Any]:
+    results = {}
+    outputs = [channel.name for channel in next(iter(operators.values())).outputs]
+    for contender in contenders:
+        tally = tallies[contender.name]
+        rows: dict[str, Any] = {}
+        for name, values in tally.values.items():
+            rows[name] = {**summarise(values), "summary": metric(name).summary(values)}
+            if len(outputs) > 1:
+                rows[name]["channels"] = {
+                    channel: metric(name).summary(values[:, [number]]) for number, channel in enumerate(outputs)
+                }
+        results[contender.name] = rows | {"fit_seconds": contender.fit_seconds, "predict_seconds": tally.seconds}
+        logger.info("%s: relative L2 %.4f", contender.name, rows["relative_l2"]["mean"])
+    return {
+        "format_version": FORMAT_VERSION,
+        "dataset": str(store.path),
+        "grid": list(store.shape),
+        "samples": dict(store.sizes),
+        "operators": {
+            name: {
+                "checkpoint": str(path),
+                "model": predictor.model_name,
+                "task": predictor.task_name,
+                "parameters": predictor.parameter_count,
+                "trained_grid": list(predictor.grid),
+                "epochs": len(predictor.history),
+                "ranked_samples": _ranked(tallies[name]),
+            }
+            for path, (name, predictor) in zip(paths, operators.items(), strict=True)
+        },
+        "metrics": definitions(measured),
+        "results": results,
+    }
+
+
+def _ranked(tally: Tally) -> dict[str, int]:
+    """Which samples have the least, the median and the largest relative L2 error."""
+    errors = tally.values["relative_l2"].mean(axis=1)
+    order = np.argsort(np.where(np.isnan(errors), np.inf, errors), kind="stable")
+    return {"best": int(order[0]), "median": int(order[(len(order) - 1) // 2]), "worst": int(order[-1])}
+
+
+def _spectra(tallies: Mapping[str, Tally], truth: Energy, operators: Mapping[str, Predictor]) -> dict[str, Any]:
+    found: dict[str, Any] = {"truth": truth.mean.tolist()}
+    for name in operators:
+        energy, error = tallies[name].energy, tallies[name].error_energy
+        assert energy is not None
+        assert error is not None
+        found[name] = {"prediction": energy.mean.tolist(), "error": error.mean.tolist()}
+    return found
+
+
+def _rollout(
+    contenders: Sequence[Contender], tallies: Mapping[str, Tally], all_times: NDArray[np.floating], first: int
+) -> dict[str, Any]:
+    """Curves over time, channels averaged; and for how long predictions stay correlated with the truth."""
+    last = float(all_times[contenders[0].frames[-1]])
+    most = max(len(contender.frames) for contender in contenders)
+    found: dict[str, Any] = {"threshold": CORRELATED, "first_time": float(all_times[first]), "last_time": last}
+    for contender in contenders:
+        times = all_times[list(contender.frames)]
+        curves = {name: tallies[contender.name].curve(name) for name in CURVES}
+        entry: dict[str, Any] = {"times": times.tolist()}
+        for name, values in curves.items():
+            each = values.mean(axis=2)  # (samples, frames)
+            entry[name] = {"mean": each.mean(axis=0).tolist(), "median": np.median(each, axis=0).tolist()}
+        if len(times) == most:  # a static operator, which predicts the last frame alone, has no curve
+            lasting = correlation_time(curves["correlation"], [all_times[first], *times], CORRELATED)
+            entry["correlation_time"] = summarise(lasting) | {"min": float(lasting.min())}
+        found[contender.name] = entry
+    return found
 
 
 def _certify(predictor: Predictor, store: Store, count: int) -> dict[str, Any]:
@@ -174,95 +321,28 @@ def _certify(predictor: Predictor, store: Store, count: int) -> dict[str, Any]:
     }
 
 
-def command_line(config: Mapping[str, Any]) -> str:
-    """The `southwell-train` command that has every value of a configuration written out.
-
-    Examples
-    --------
-    >>> print(command_line({"model": {"name": "tfno", "n_modes": [8, 8]}, "out": "runs/a"}))
-    southwell-train \\
-      model=tfno \\
-      model.n_modes=[8,8] \\
-      out=runs/a
-    """
-    words = []
-    for key, value in flatten(config).items():
-        if value is None:
-            text = "null"
-        elif isinstance(value, list):
-            text = json.dumps(value, separators=(",", ":"))
-        else:
-            text = str(value)
-        words.append(f"{key.removesuffix('.name')}={text}")
-    return " \\\n  ".join(["southwell-train", *words])
+# ------------------------------------------------------------------------------------------------------- written down
 
 
-def _table(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    headings = ["predictor", *COLUMNS.values(), "seconds to fit", "seconds to predict"]
-    lines = ["| " + " | ".join(headings) + " |", "|---" + "|---:" * (len(headings) - 1) + "|"]
-    for name, result in results.items():
-        cells = [name]
-        for metric, summary in COLUMNS:
-            value = result.get(metric, {}).get(summary)
-            cells.append("-" if value is None else f"{value:.3g}" if metric == "mse" else f"{100 * value:.2f} %")
-        cells += [f"{result['fit_seconds']:.1f}", f"{result['predict_seconds']:.2f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+def _errors_of_samples(tallies: Mapping[str, Tally], operators: Mapping[str, Predictor]) -> bytes:
+    """Every metric of every test sample, channels averaged, as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    first = tallies[next(iter(operators))].values
+    writer.writerow(["operator", "sample", *first])
+    for name in operators:
+        columns = [values.mean(axis=1) for values in tallies[name].values.values()]
+        for sample, row in enumerate(zip(*columns, strict=True)):
+            writer.writerow([name, sample, *(f"{value:.8g}" for value in row)])
+    return text.getvalue().encode()
 
 
-def _grid(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
-
-
-def _certified(content: Mapping[str, Any]) -> list[str]:
-    if "certified" not in content:
-        return []
-    c = content["certified"]
-    guided, unguided = c["mean_iterations_from_prediction"], c["mean_iterations_from_zero"]
-    return [
-        f"Certified: {c['samples']} test samples, finished by conjugate gradients from the prediction, satisfy their "
-        f"equations to a relative residual of {c['worst_relative_residual']:.1e} or less (asked: {c['rtol']:.0e}). "
-        f"That took {guided:.1f} iterations on average, against {unguided:.1f} from zero.",
-        "",
-    ]
-
-
-def _report(content: Mapping[str, Any], predictor: Predictor) -> str:
-    samples = content["samples"]
-    trained = "" if content["grid"] == content["trained_grid"] else f" (trained on {_grid(content['trained_grid'])})"
-    best = min(predictor.history, key=lambda row: row["validation_loss"])
-    fitted = len(content["results"]) > 1
-    lines = [
-        f"# {content['model']} on {predictor.spec.get('pde', {}).get('name', content['dataset'])}",
-        "",
-        f"Test split of `{content['dataset']}`: {samples.get('test', 0)} samples on a {_grid(content['grid'])} grid"
-        f"{trained}. {', '.join(c.name for c in predictor.inputs)} -> {', '.join(c.name for c in predictor.outputs)}.",
-        "",
-        *_table(content["results"]),
-        "",
-        "Relative errors are per sample, ||prediction - truth|| / ||truth|| over the grid (H1: values and first "
-        "differences), in physical units; the first column is their mean.",
-        (
-            f"The naive predictors were fitted on this dataset's {samples.get('train', 0)} training samples, the ridge "
-            f"penalty chosen on its {samples.get('validation', 0)} validation samples."
-            if fitted
-            else "Naive predictors are left out: this dataset has no training and validation data."
-        ),
-        "",
-        f"The model has {content['parameters']:,} parameters. The checkpoint is from epoch {len(predictor.history)}; "
-        f"the least validation loss until then, {best['validation_loss']:.4g}, is that of epoch {int(best['epoch'])}.",
-        "",
-        *_certified(content),
-        "![samples](samples.png)",
-        "",
-        "![loss](loss.png)",
-        "",
-        "## How to reproduce",
-        "",
-        "```bash",
-        command_line(yaml.safe_load(predictor.config)),
-        f"southwell-evaluate checkpoint={content['checkpoint']} dataset.path={content['dataset']}",
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+def _plain(value: Any) -> Any:
+    """Numbers that are not finite as None: JSON has no name for them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

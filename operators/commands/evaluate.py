@@ -1,6 +1,7 @@
-"""``southwell-evaluate``: measure a trained operator on a dataset's test split, beside naive predictors.
+"""``southwell-evaluate``: measure trained operators on a dataset's test split, beside naive predictors.
 
 southwell-evaluate checkpoint=runs/tfno/best.pt dataset.path=data/darcy64
+southwell-evaluate checkpoint=[runs/fno/best.pt,runs/tfno/best.pt] dataset.path=data/darcy64 out=runs/comparison
 """
 
 from pathlib import Path
@@ -13,19 +14,29 @@ def evaluate_command(config: dict[str, Any]) -> None:
     """Plain configuration in, a report's folder out; see ``configs/evaluate.yaml`` for the keys."""
     # torch takes seconds to import, and --help or a misspelt key should not wait for it.
     from datagen.store import open_store
-    from operators.evaluation import evaluate
+    from operators.evaluation import default_folder, evaluate
 
-    out = Path(config["out"]) if config["out"] else Path(config["checkpoint"]).parent / "evaluation"
-    store = open_store(config["dataset"]["path"])
-    content = evaluate(config["checkpoint"], store, out, config["device"], config["certify"])
+    given = config["checkpoint"]
+    checkpoints = [Path(path) for path in (given if isinstance(given, list) else [given])]
+    out = Path(config["out"]) if config["out"] else default_folder(checkpoints)
+    content = evaluate(
+        checkpoints,
+        open_store(config["dataset"]["path"]),
+        out,
+        config["device"],
+        config["certify"],
+        config["metrics"],
+        config["lead_time"],
+    )
     for name, result in content["results"].items():
         print(f"{name}: test relative L2 {100 * result['relative_l2']['mean']:.2f} %")
-    if "certified" in content:
-        certified = content["certified"]
-        print(
-            f"certified: {certified['samples']} solutions to relative residual "
-            f"{certified['worst_relative_residual']:.1e} or less"
-        )
+    for name, entry in content["operators"].items():
+        if "certified" in entry:
+            whose = f"{name}: " if len(content["operators"]) > 1 else ""
+            print(
+                f"{whose}certified: {entry['certified']['samples']} solutions to relative residual "
+                f"{entry['certified']['worst_relative_residual']:.1e} or less"
+            )
     print(f"report: {out / 'report.md'}")
 
 

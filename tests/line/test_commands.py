@@ -150,7 +150,7 @@ def test_misspelt_keys_end_with_the_near_names(tmp_path, refused, command, words
         ("train", ["out=d", "dataset.path=nowhere"], "no dataset at nowhere"),
         ("evaluate", ["checkpoint=nowhere.pt", "dataset.path=nowhere"], "nowhere"),
         ("solve", ["matrix=nowhere.mtx"], "no such file"),
-        ("predict", ["checkpoint=nowhere.pt", "input=a.npy", "out=u.npy"], "no such file"),
+        ("predict", ["checkpoint=nowhere.pt", "input=a.npy", "output=u.npy"], "no such file"),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence_and_nothing_is_left(tmp_path, refused, command, words, sentence):

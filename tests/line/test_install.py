@@ -66,7 +66,7 @@ def test_every_console_script_runs_from_a_clean_environment(wheel, tmp_path):
         "scipy.io.mmwrite('A.mtx', sp.eye_array(5).tocsr())"
     )
     subprocess.run([bin_folder / "python", "-c", write], check=True, cwd=work, env=clean_environment())
-    run("southwell-predict", "checkpoint=run/best.pt", "input=a.npy", "out=u.npy")
+    run("southwell-predict", "checkpoint=run/best.pt", "input=a.npy", "output=u.npy")
     assert "CONVERGED" in run("southwell-solve", "matrix=A.mtx")
     names = "solvers, datagen, operators, configs"
     places = f"import {names}; print([module.__file__ for module in ({names})])"

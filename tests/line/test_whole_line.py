@@ -45,7 +45,7 @@ def test_training_learned_something(place):
     results = metrics["results"]
     # 64 samples and seconds of training: better than predicting the mean, which is what learning means here.
     assert results["tfno"]["relative_l2"]["mean"] < 0.8 * results["training mean"]["relative_l2"]["mean"]
-    certified = metrics["certified"]
+    certified = metrics["operators"]["tfno"]["certified"]
     assert certified["samples"] == 3
     assert certified["worst_relative_residual"] <= 1e-8
     assert "report.md" in printed.splitlines()[-1]
@@ -70,7 +70,7 @@ def test_prediction_from_files(place):
 
     inputs = open_store(place / "data/coarse").read("test", "coefficient")[:, None]
     np.save(place / "a.npy", inputs)
-    southwell("operators", "predict", "checkpoint=runs/tfno/best.pt", "input=a.npy", "out=u.npy", cwd=place)
+    southwell("operators", "predict", "checkpoint=runs/tfno/best.pt", "input=a.npy", "output=u.npy", cwd=place)
     assert np.load(place / "u.npy").shape == (16, 1, 16, 16)
 
 

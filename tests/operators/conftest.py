@@ -95,3 +95,150 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+# ------------------------------------------------------------ evolutions whose solution operator is known exactly
+
+POINTS = 32
+SHIFT = 2  # points that a wave moves from a frame to the next
+
+
+@dataclass
+class WaveStore:
+    """One wave a sample on a periodic line, moved by `SHIFT` points a frame; the store's interface, in memory.
+
+    ``u(x, t) = A cos(2 pi k x / POINTS + phase)``, with a ``fixed`` field that does not evolve where `forced`.
+    """
+
+    sizes: dict[str, int] = field(default_factory=lambda: {"train": 4, "validation": 2, "test": 7})
+    path: str = "waves"
+    frames: int = 11
+    spacing: float = 0.25
+    wavenumber: int = 2
+    shape: tuple[int, ...] = (POINTS,)
+    forced: bool = False
+    later: bool = False  # whether stored frames begin after time 0
+    evolves: bool = True
+    largest_read: int = 10**9
+
+    def __post_init__(self):
+        self.spec = {"pde": {"name": "waves"}}
+        self.times = self.spacing * (np.arange(self.frames) + self.later)
+        fixed = (MemoryField("fixed", "input"),) if self.forced else ()
+        self.fields = (MemoryField("initial_u", "input"), *fixed, MemoryField("u", "output"))
+        self.boundary = (("periodic", "periodic"),)
+
+    def record_names(self, group):
+        return []
+
+    def _all(self, split):
+        generator = np.random.default_rng([3, list(self.sizes).index(split)])
+        count = self.sizes[split]
+        return generator.uniform(1, 2, (count, 1, 1)), generator.uniform(0, 2 * np.pi, (count, 1, 1))
+
+    def read(self, split, name, start=0, stop=None, frame=None):
+        stop = self.sizes[split] if stop is None else stop
+        assert stop - start <= self.largest_read, f"{stop - start} samples are read at once"
+        amplitude, phase = (each[start:stop] for each in self._all(split))
+        x = np.arange(POINTS)[None, None]
+        moved = SHIFT * (np.arange(self.frames) + self.later)[None, :, None]
+        if name == "initial_u":
+            moved = np.zeros((1, 1, 1))
+        if name == "fixed":
+            return np.ones((stop - start, POINTS), np.float32) * np.arange(start, stop)[:, None]
+        states = (amplitude * np.cos(2 * np.pi * self.wavenumber * (x - moved) / POINTS + phase)).astype(np.float32)
+        return states[:, 0] if name == "initial_u" else states if frame is None else states[:, frame]
+
+
+@pytest.fixture
+def make_waves():
+    return WaveStore
+
+
+class Shift(torch.nn.Module):
+    """Moves every channel by a number of points of a periodic line, exactly for waves."""
+
+    def __init__(self, in_channels: int, out_channels: int, points: float = SHIFT, growth: float = 1.0):
+        super().__init__()
+        self.points, self.growth, self.out_channels = points, growth, out_channels
+
+    def forward(self, fields):
+        return self.growth * self.moved(fields[:, : self.out_channels], self.points)
+
+    def moved(self, fields, points):
+        frequencies = torch.fft.rfftfreq(fields.shape[-1]) * torch.as_tensor(points)
+        turned = torch.fft.rfft(fields) * torch.exp(-2j * torch.pi * frequencies)
+        return torch.fft.irfft(turned, n=fields.shape[-1]).to(fields.dtype)
+
+
+class TimedShift(Shift):
+    """Moves by `points` in one unit of the lead time."""
+
+    conditioned_on_time = True
+
+    def forward(self, fields, time):
+        return self.growth * self.moved(fields[:, : self.out_channels], self.points * time.reshape(-1, 1, 1))
+
+
+class Adding(torch.nn.Module):
+    """The first channel and the last."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+
+    def forward(self, fields):
+        return fields[:, :1] + fields[:, -1:]
+
+
+@pytest.fixture
+def make_checkpoint(tmp_path, monkeypatch):
+    """A checkpoint of one of the models above, or of the identity, as the trainer would leave it."""
+    from operators.checkpoint import complete_arguments, save_checkpoint
+    from operators.models import models
+
+    monkeypatch.setattr(models, "_entries", dict(models._entries))
+    for name, model in {"shift": Shift, "timed_shift": TimedShift, "adding": Adding}.items():
+        models.register(name)(model)
+
+    def make(
+        model="shift",
+        arguments=None,
+        inputs=("u",),
+        outputs=("u",),
+        task="time_pairs",
+        time=None,
+        task_arguments=None,
+        grid=(POINTS,),
+        mean=0.0,
+        deviation=1.0,
+        run="run",
+    ):
+        given = {"in_channels": len(inputs), "out_channels": len(outputs), **(arguments or {})}
+        built = models.build(model, **given)
+        if task == "time_pairs" and time is None:
+            time = {"conditioned": model == "timed_shift", "step": 0.25, "scale": 0.25}
+
+        def normaliser(count):
+            return {"mean": torch.full((count,), mean), "standard_deviation": torch.full((count,), deviation)}
+
+        def described(names):
+            return [{"name": name, "units": "", "description": ""} for name in names]
+
+        (tmp_path / run).mkdir(exist_ok=True)
+        content = {
+            "model": {"name": model, "arguments": complete_arguments(model, given), "state": built.state_dict()},
+            "task": {"name": task, "arguments": task_arguments or {}},
+            "time": time,
+            "normalisers": {"inputs": normaliser(len(inputs)), "outputs": normaliser(len(outputs))},
+            "channels": {"inputs": described(inputs), "outputs": described(outputs)},
+            "dataset": {"path": "waves", "spec": '{"pde": {"name": "waves"}}', "grid": list(grid), "sizes": {}},
+            "config": "seed: 0\n",
+            "history": [
+                {"epoch": 1.0, "train_loss": 1.0, "validation_loss": 0.5, "validation_relative_l2": 0.5, "seconds": 2.0}
+            ],
+            "training": {},
+        }
+        save_checkpoint(tmp_path / run / "best.pt", content)
+        return tmp_path / run / "best.pt"
+
+    return make

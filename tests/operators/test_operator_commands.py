@@ -26,7 +26,7 @@ GROUPS = {group: sorted(p.stem for p in (FOLDER / group).glob("*.yaml")) for gro
 NEEDED = {
     "train": ["out=o", "dataset.path=d"],
     "evaluate": ["checkpoint=c", "dataset.path=d"],
-    "predict": ["checkpoint=c", "input=i.npy", "out=o.npy"],
+    "predict": ["checkpoint=c", "input=i.npy", "output=o.npy"],
 }
 
 
@@ -130,8 +130,8 @@ def test_train_evaluate_predict(command, make_store, tmp_path, capsys):
     fields = make_store().read("test", "source")
     np.save("a.npy", fields)
     np.save("b.npy", fields[:, None])
-    command(predict, "checkpoint=runs/tfno/best.pt", "input=a.npy", "out=u.npy")
-    command(predict, "checkpoint=runs/tfno/last.pt", "input=b.npy", "out=v.npy")
+    command(predict, "checkpoint=runs/tfno/best.pt", "input=a.npy", "output=u.npy")
+    command(predict, "checkpoint=runs/tfno/last.pt", "input=b.npy", "output=v.npy")
     assert np.load("u.npy").shape == (6, 1, 16, 16)
     np.testing.assert_array_equal(np.load("u.npy"), np.load("v.npy"))  # best is last here
 
@@ -154,10 +154,10 @@ def test_the_report_reproduces_the_run(command, capsys):
         (train, ["dataset.path=data/a", "out=o", "model=tfn"], "tfno"),
         (train, ["dataset.path=data/a", "out=o", "model.n_modes=[4]"], "1 grid axes"),
         (evaluate, ["checkpoint=none.pt", "dataset.path=data/a"], "no checkpoint at none.pt"),
-        (predict, ["checkpoint=none.pt", "input=a.npy", "out=u.npy"], "input=a.npy: there is no such file"),
-        (predict, ["checkpoint=none.pt", "input=empty.npy", "out=u.txt"], "must end in .npy"),
-        (predict, ["checkpoint=none.pt", "input=empty.npy", "out=empty.npy"], "is the input file"),
-        (predict, ["checkpoint=none.pt", "input=empty.npy", "out=no/u.npy"], "folder does not exist"),
+        (predict, ["checkpoint=none.pt", "input=a.npy", "output=u.npy"], "input=a.npy: there is no such file"),
+        (predict, ["checkpoint=none.pt", "input=empty.npy", "output=u.txt"], "must end in .npy"),
+        (predict, ["checkpoint=none.pt", "input=empty.npy", "output=empty.npy"], "is the input file"),
+        (predict, ["checkpoint=none.pt", "input=empty.npy", "output=no/u.npy"], "folder does not exist"),
     ],
 )
 def test_bad_input_ends_with_a_sentence_and_code_2(module, arguments, message, command, capsys):
@@ -174,6 +174,6 @@ def test_a_file_that_is_no_array_is_a_sentence(command, capsys):
     command(train, "dataset.path=data/a", *SMALL, "out=run")
     Path("bad.npy").write_bytes(b"not an array")
     with pytest.raises(SystemExit) as end:
-        command(predict, "checkpoint=run/best.pt", "input=bad.npy", "out=u.npy")
+        command(predict, "checkpoint=run/best.pt", "input=bad.npy", "output=u.npy")
     assert end.value.code == 2
-    assert "could not be read as a .npy array" in capsys.readouterr().err
+    assert "input=bad.npy could not be read as arrays of numbers" in capsys.readouterr().err

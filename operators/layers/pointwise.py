@@ -51,15 +51,16 @@ class SoftGate(nn.Module):
         return self.weight * x
 
 
-def append_coordinates(x: Tensor) -> Tensor:
-    """Append the coordinates of the grid points as channels: ``j / n`` on an axis of ``n`` points.
-
-    The end point is left out on every axis (neuraloperator's "grid" embedding), so a grid and its refinement agree
-    on the points they share.
+def append_coordinates(x: Tensor, endpoint: bool = False) -> Tensor:
+    """Append the coordinates of the grid points as channels.
 
     Parameters
     ----------
     x : Tensor, shape (batch, *grid, channels)
+    endpoint : bool
+        Whether the last of ``n`` points is at 1, so that point ``j`` is at ``j / (n - 1)``. Otherwise it is at
+        ``j / n`` (neuraloperator's "grid" embedding), and a periodic grid and its refinement agree on the points they
+        share.
 
     Returns
     -------
@@ -71,7 +72,12 @@ def append_coordinates(x: Tensor) -> Tensor:
     tensor([0.0000, 0.2500, 0.5000, 0.7500])
     """
     batch, *grid, _ = x.shape
-    axes = [torch.arange(n, dtype=x.dtype, device=x.device) / n for n in grid]
+    axes = [
+        torch.linspace(0, 1, n, dtype=x.dtype, device=x.device)
+        if endpoint
+        else torch.arange(n, dtype=x.dtype, device=x.device) / n
+        for n in grid
+    ]
     coordinates = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
     return torch.cat([x, coordinates.expand(batch, *coordinates.shape)], dim=-1)
 

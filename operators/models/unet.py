@@ -5,8 +5,7 @@ from torch import Tensor, nn
 
 from operators.layers.boundary import PADDING_MODES, check_boundary, crop, extend, to_multiple
 from operators.layers.by_dimension import BATCH_NORM, CONVOLUTION, MAX_POOL, TRANSPOSED_CONVOLUTION
-
-ACTIVATION = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
+from operators.layers.pointwise import make_activation
 
 
 def _norm(kind: str | None, dimensions: int, channels: int) -> nn.Module:
@@ -43,7 +42,7 @@ class UNet(nn.Module):
     norm : {"batch", "group", "layer", None}
         After each convolution: over batch and points; over points and groups of channels (8 where they divide the
         channels); over points and channels; none, and a bias in its place.
-    activation : {"relu", "gelu", "silu", "tanh"}
+    activation : {"gelu", "relu", "silu", "tanh", "elu", "leaky_relu"}
     boundary : {"zero", "periodic", "replicate"}
         How fields go on beyond the grid, for convolutions too.
 
@@ -95,8 +94,6 @@ class UNet(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if dimensions not in CONVOLUTION:
             raise ValueError(f"dimensions must be 1, 2 or 3, got {dimensions}")
-        if activation not in ACTIVATION:
-            raise ValueError(f"activation must be one of {', '.join(ACTIVATION)}, got {activation!r}")
         check_boundary(boundary)
 
         self.in_channels = in_channels
@@ -117,7 +114,7 @@ class UNet(nn.Module):
                         bias=norm is None,
                     ),
                     _norm(norm, dimensions, channels_out),
-                    ACTIVATION[activation](),
+                    make_activation(activation),
                 ]
             return nn.Sequential(*layers)
 

@@ -24,6 +24,7 @@ NEEDED = {
     "train": ["out=o", "dataset.path=d"],
     "evaluate": ["checkpoint=c", "dataset.path=d"],
     "predict": ["checkpoint=c", "input=i.npy", "out=o.npy"],
+    "convert": ["source=lsm", "input=i.pt", "output=o.pt"],
 }
 
 

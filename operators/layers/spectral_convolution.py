@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from operators.layers.fourier import analyse, kept_wavenumbers, synthesise
 from operators.layers.precision import in_single_precision
-from operators.layers.tucker import DenseSpectralWeight, TuckerSpectralWeight
+from operators.layers.spectral_weights import multiply_channels, spectral_weight
 
 
 class SpectralConvolution(nn.Module):
@@ -30,10 +30,12 @@ class SpectralConvolution(nn.Module):
     in_channels, out_channels : int
     n_modes : sequence of int
         Fourier modes to keep of each axis, counted over negative and positive wavenumbers.
-    factorization : {None, "tucker"}
-        How the weights are stored.
+    factorization : {None, "tucker", "cp", "tt"}
+        How the weights are stored; see `operators.layers.spectral_weights`.
     rank : float or sequence of int
-        For Tucker: the fraction of the dense parameter count, or the ranks.
+        Of the factorisation: a fraction of the dense parameter count, or the ranks.
+    separable : bool
+        Whether ``W_k`` is diagonal: no channel meets another in the spectrum.
 
     Examples
     --------
@@ -54,19 +56,21 @@ class SpectralConvolution(nn.Module):
         n_modes: Sequence[int],
         factorization: str | None = None,
         rank: float | Sequence[int] = 1.0,
+        separable: bool = False,
     ) -> None:
         super().__init__()
+        if separable and in_channels != out_channels:
+            raise ValueError(
+                f"a separable convolution has as many outputs as inputs, got in_channels={in_channels} and "
+                f"out_channels={out_channels}"
+            )
         self.out_channels = out_channels
+        self.separable = separable
         self.n_modes = tuple(n_modes)
         self.standard_deviation = math.sqrt(2.0 / (in_channels + out_channels))
-        shape = (in_channels, out_channels, *self.n_modes[:-1], self.n_modes[-1] // 2 + 1)
-        self.weight: DenseSpectralWeight | TuckerSpectralWeight
-        if factorization is None:
-            self.weight = DenseSpectralWeight(shape, self.standard_deviation)
-        elif factorization == "tucker":
-            self.weight = TuckerSpectralWeight(shape, self.standard_deviation, rank)
-        else:
-            raise ValueError(f"factorization must be None or 'tucker', got {factorization!r}")
+        channels = (in_channels,) if separable else (in_channels, out_channels)
+        shape = (*channels, *self.n_modes[:-1], self.n_modes[-1] // 2 + 1)
+        self.weight = spectral_weight(shape, self.standard_deviation, factorization, rank)
         self.bias = nn.Parameter(self.standard_deviation * torch.randn(out_channels))
 
     @in_single_precision
@@ -90,7 +94,16 @@ class SpectralConvolution(nn.Module):
         origins = [*(m // 2 for m in self.n_modes[:-1]), 0]
         kept = [slice(k.start + origin, k.stop + origin) for k, origin in zip(wavenumbers, origins, strict=True)]
 
-        spectrum = analyse(x, wavenumbers)  # (batch, 2, modes, in)
+        # Transforms keep single precision at least: with fewer digits, large coefficients would hide the small ones.
+        # The products of the modes may go down to what autocast says.
+        precision = torch.promote_types(x.dtype, torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            spectrum = analyse(x.to(precision), wavenumbers)  # (batch, 2, modes, in)
         spectrum = spectrum.permute(2, 0, 1, 3).flatten(2)  # (modes, batch, 2 in)
-        spectrum = self.weight(spectrum, kept).unflatten(2, (2, self.out_channels))
-        return synthesise(spectrum.permute(1, 2, 0, 3), grid, wavenumbers, onto)
+        if self.separable:
+            spectrum = multiply_channels(spectrum, self.weight.dense(kept).flatten(1).T)
+        else:
+            spectrum = self.weight(spectrum, kept)
+        spectrum = spectrum.to(precision).unflatten(2, (2, self.out_channels))
+        with torch.autocast(x.device.type, enabled=False):
+            return synthesise(spectrum.permute(1, 2, 0, 3), grid, wavenumbers, onto.to(precision))

@@ -6,10 +6,16 @@ A model is a `torch.nn.Module` that maps ``(batch, in_channels, *grid)`` to ``(b
 """
 
 from operators.models.fno import FNO, TFNO
+from operators.models.lsm import LSM
+from operators.models.multigrid_fno import MultigridFNO
+from operators.models.unet import UNet
 from solvers.registry import Registry
 
 models: Registry = Registry("model", group="southwell.models")
 models.register("fno")(FNO)
 models.register("tfno")(TFNO)
+models.register("lsm")(LSM)
+models.register("multigrid_fno")(MultigridFNO)
+models.register("unet")(UNet)
 
-__all__ = ["FNO", "TFNO", "models"]
+__all__ = ["FNO", "LSM", "TFNO", "MultigridFNO", "UNet", "models"]

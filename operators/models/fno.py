@@ -1,78 +1,13 @@
 """Fourier neural operators, dense (FNO) and tensorised (TFNO), in any number of dimensions."""
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from operators.layers.pointwise import ChannelMLP, SoftGate, append_coordinates, crop_domain, pad_domain
-from operators.layers.spectral_convolution import SpectralConvolution
-
-
-def _skip(kind: str, channels: int, argument: str) -> nn.Module:
-    if kind == "linear":
-        return nn.Linear(channels, channels, bias=False)
-    if kind == "soft-gating":
-        return SoftGate(channels)
-    if kind == "identity":
-        return nn.Identity()
-    raise ValueError(f"{argument} must be 'linear', 'soft-gating' or 'identity', got {kind!r}")
-
-
-class FNOBlock(nn.Module):
-    r"""One Fourier layer: spectral convolution, channel perceptron, and a skip around each.
-
-    .. math:: h &= \sigma(\mathrm{Spectral}(x) + b + \mathrm{skip}_1(x)) \\
-              y &= \sigma(\mathrm{MLP}(h) + \mathrm{skip}_2(x))
-
-    with ``sigma`` = GELU, left out in the last block.
-
-    Parameters
-    ----------
-    channels : int
-    n_modes, factorization, rank
-        See `SpectralConvolution`.
-    mlp_channels : int
-        Hidden width of the perceptron.
-    fno_skip, channel_mlp_skip : {"linear", "soft-gating", "identity"}
-    activate : bool
-        False in the last block.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        n_modes: Sequence[int],
-        mlp_channels: int,
-        fno_skip: str,
-        channel_mlp_skip: str,
-        factorization: str | None,
-        rank: float | Sequence[int],
-        activate: bool,
-    ) -> None:
-        super().__init__()
-        self.convolution = SpectralConvolution(channels, channels, n_modes, factorization, rank)
-        self.skip = _skip(fno_skip, channels, "fno_skip")
-        self.mlp = ChannelMLP(channels, channels, mlp_channels)
-        self.mlp_skip = _skip(channel_mlp_skip, channels, "channel_mlp_skip")
-        self.activate = activate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(batch, *grid, channels)`` to the same shape."""
-        if isinstance(self.skip, nn.Linear):
-            onto = functional.linear(x, self.skip.weight, self.convolution.bias)
-        else:
-            onto = self.skip(x) + self.convolution.bias
-        hidden = self.convolution(x, onto)
-        if self.activate:
-            hidden = functional.gelu(hidden)
-        if isinstance(self.mlp_skip, SoftGate):
-            y = torch.addcmul(self.mlp(hidden), self.mlp_skip.weight, x)
-        else:
-            y = self.mlp(hidden) + self.mlp_skip(x)
-        return functional.gelu(y) if self.activate else y
+from operators.layers.fno_block import FNOBlock
+from operators.layers.pointwise import ChannelMLP, append_coordinates, crop_domain, pad_domain
 
 
 class FNO(nn.Module):
@@ -90,21 +25,33 @@ class FNO(nn.Module):
     n_layers : int
         Fourier layers.
     lifting_channel_ratio, projection_channel_ratio : float
-        Hidden width of the lifting and projecting perceptrons, over `hidden_channels`.
+        Hidden width of the lifting and projecting perceptrons, over `hidden_channels`; with a lifting ratio of 0 the
+        lifting is linear.
     positional_embedding : {"grid", None}
         Whether coordinates are appended to the input. Without them, and without padding, the operator commutes with
         translations of periodic fields.
+    non_linearity : {"gelu", "relu", "silu", "tanh", "elu", "leaky_relu"}
+    norm : {"instance_norm", "group_norm", "batch_norm", None}
+        Two in each Fourier layer; see `operators.layers.norms`.
+    use_channel_mlp : bool
+        Whether each Fourier layer ends in a perceptron over the channels.
     channel_mlp_expansion : float
-        Hidden width of each layer's channel perceptron, over `hidden_channels`.
-    fno_skip, channel_mlp_skip : {"linear", "soft-gating", "identity"}
-        The skip connections around spectral convolution and channel perceptron.
-    factorization : {None, "tucker"}
-        How spectral weights are stored.
-    rank : float or sequence of int
-        Of the factorisation: the fraction of the dense parameter count, or the ranks.
+        Hidden width of that perceptron, over `hidden_channels`.
+    channel_mlp_skip, fno_skip : {"linear", "soft-gating", "identity", None}
+        The skip connections around channel perceptron and spectral convolution.
     domain_padding : float, sequence of float or None
         Zeros put on both sides of every axis (of each axis), as a fraction of its points, for fields that are not
         periodic.
+    stabilizer : {"tanh", None}
+        Whether spectral convolutions see their input through the hyperbolic tangent.
+    factorization : {None, "tucker", "cp", "tt"}
+        How spectral weights are stored.
+    rank : float or sequence of int
+        Of the factorisation: the fraction of the dense parameter count, or the ranks.
+    separable : bool
+        Whether spectral convolutions leave each channel to itself.
+    preactivation : bool
+        Whether activation and norm come before the spectral convolution; see `operators.layers.fno_block.FNOBlock`.
 
     Raises
     ------
@@ -113,6 +60,7 @@ class FNO(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> model = FNO(n_modes=(16, 16), in_channels=1, out_channels=1, hidden_channels=32)
     >>> sum(p.numel() for p in model.parameters())
     1192801
@@ -136,12 +84,18 @@ class FNO(nn.Module):
         lifting_channel_ratio: float = 2,
         projection_channel_ratio: float = 2,
         positional_embedding: str | None = "grid",
+        non_linearity: str = "gelu",
+        norm: str | None = None,
+        use_channel_mlp: bool = True,
         channel_mlp_expansion: float = 0.5,
-        fno_skip: str = "linear",
-        channel_mlp_skip: str = "soft-gating",
+        channel_mlp_skip: str | None = "soft-gating",
+        fno_skip: str | None = "linear",
+        domain_padding: float | Sequence[float] | None = None,
+        stabilizer: str | None = None,
         factorization: str | None = None,
         rank: float | Sequence[int] = 1.0,
-        domain_padding: float | Sequence[float] | None = None,
+        separable: bool = False,
+        preactivation: bool = False,
     ) -> None:
         super().__init__()
         if isinstance(n_modes, int) or not n_modes or min(n_modes) < 1:
@@ -175,21 +129,30 @@ class FNO(nn.Module):
         self.positional_embedding = positional_embedding
         self.domain_padding = padding
         embedded_channels = in_channels + (dimensions if positional_embedding else 0)
-        self.lifting = ChannelMLP(embedded_channels, hidden_channels, int(lifting_channel_ratio * hidden_channels))
+        lifting_channels = int(lifting_channel_ratio * hidden_channels)
+        self.lifting: nn.Module = nn.Linear(embedded_channels, hidden_channels)
+        if lifting_channels:
+            self.lifting = ChannelMLP(embedded_channels, hidden_channels, lifting_channels, non_linearity)
         self.blocks = nn.ModuleList(
             FNOBlock(
                 hidden_channels,
                 self.n_modes,
-                mlp_channels=round(hidden_channels * channel_mlp_expansion),
+                mlp_channels=round(hidden_channels * channel_mlp_expansion) if use_channel_mlp else None,
                 fno_skip=fno_skip,
                 channel_mlp_skip=channel_mlp_skip,
+                norm=norm,
+                non_linearity=non_linearity,
+                stabilizer=stabilizer,
                 factorization=factorization,
                 rank=rank,
-                activate=layer < n_layers - 1,
+                separable=separable,
+                preactivation=preactivation,
+                last=layer == n_layers - 1,
             )
             for layer in range(n_layers)
         )
-        self.projection = ChannelMLP(hidden_channels, out_channels, int(projection_channel_ratio * hidden_channels))
+        projection_channels = int(projection_channel_ratio * hidden_channels)
+        self.projection = ChannelMLP(hidden_channels, out_channels, projection_channels, non_linearity)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the operator.
@@ -197,7 +160,7 @@ class FNO(nn.Module):
         Parameters
         ----------
         x : Tensor, shape (batch, in_channels, *grid)
-            Any grid; one with fewer points than modes uses the modes it has.
+            Any grid; one with fewer points than modes uses the modes it has, with a warning.
 
         Returns
         -------
@@ -215,11 +178,21 @@ class FNO(nn.Module):
         widths = [round(fraction * n) for fraction, n in zip(self.domain_padding, x.shape[1:-1], strict=True)]
         if any(widths):
             x = pad_domain(x, widths)
+        self._warn_of_modes_beyond(x.shape[1:-1])
         for block in self.blocks:
             x = block(x)
         if any(widths):
             x = crop_domain(x, widths)
         return self.projection(x).movedim(-1, 1)
+
+    def _warn_of_modes_beyond(self, grid: Sequence[int]) -> None:
+        carried = [min(m, n) for m, n in zip(self.n_modes, grid, strict=True)]
+        if carried != list(self.n_modes):
+            warnings.warn(
+                f"n_modes={list(self.n_modes)}, but a grid of {' x '.join(map(str, grid))} points carries {carried} "
+                "modes; the weights of those above are not used on it",
+                stacklevel=3,
+            )
 
 
 TFNO = partial(FNO, factorization="tucker", rank=0.1)

@@ -6,10 +6,12 @@ A model is a `torch.nn.Module` that maps ``(batch, in_channels, *grid)`` to ``(b
 """
 
 from operators.models.fno import FNO, TFNO
+from operators.models.scot import ScOT
 from solvers.registry import Registry
 
 models: Registry = Registry("model", group="southwell.models")
 models.register("fno")(FNO)
 models.register("tfno")(TFNO)
+models.register("scot")(ScOT)
 
-__all__ = ["FNO", "TFNO", "models"]
+__all__ = ["FNO", "TFNO", "ScOT", "models"]

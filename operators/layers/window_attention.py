@@ -101,9 +101,9 @@ def relative_offsets(window: Pair, device: torch.device) -> tuple[Tensor, Tensor
 
     Returns
     -------
-    offsets : Tensor, shape ((2 height - 1) (2 width - 1), 2)
+    offsets : Tensor, shape (2, (2 height - 1) (2 width - 1))
     index : Tensor of int, shape (tokens * tokens)
-        Row of `offsets` for query ``i`` and key ``j``, at ``i * tokens + j``.
+        Column of `offsets` for query ``i`` and key ``j``, at ``i * tokens + j``.
     """
     with torch.inference_mode(False):
         axes = []
@@ -111,7 +111,7 @@ def relative_offsets(window: Pair, device: torch.device) -> tuple[Tensor, Tensor
             # A window of one token has only the offset 0; transformers before 4.30 divides it by 0.
             relative = 8.0 * torch.arange(1 - w, w, device=device) / max(w - 1, 1)
             axes.append(relative.sign() * torch.log2(relative.abs() + 1.0) / math.log2(8.0))
-        offsets = torch.cartesian_prod(*axes)
+        offsets = torch.stack([axis.flatten() for axis in torch.meshgrid(*axes, indexing="ij")])
         place = torch.cartesian_prod(*(torch.arange(w, device=device) for w in window))
         difference = place[:, None] - place[None, :] + torch.tensor(window, device=device) - 1
         return offsets, (difference[..., 0] * (2 * window[1] - 1) + difference[..., 1]).flatten()
@@ -142,6 +142,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout: float) -> 
     q, k, v = (each.flatten(start, start + 1) for each in (q, k, v))
     y = functional.scaled_dot_product_attention(q, k, v, bias, dropout_p=dropout, scale=1.0)
     return y.unflatten(start, sizes)
+
+
+def _unit(x: Tensor, length: Tensor | float) -> Tensor:
+    """Vectors of a given length, or 0 where they were: zero tokens pad a grid."""
+    return x * (length / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12))
 
 
 class WindowAttention(nn.Module):
@@ -186,8 +191,10 @@ class WindowAttention(nn.Module):
     def position_bias(self, window: Pair) -> Tensor:
         """Bias of the logits, shape (heads, tokens, tokens)."""
         offsets, index = relative_offsets(window, self.logit_scale.device)
-        table = self.continuous_position_bias_mlp(offsets.to(self.logit_scale.dtype))
-        table = 16.0 * torch.sigmoid(table.t())
+        first, _, last = self.continuous_position_bias_mlp
+        # With the offsets as columns: torch's linear layers would first copy the bias to every row of a large matrix.
+        hidden = torch.addmm(first.bias[:, None], first.weight, offsets.to(first.weight.dtype)).relu_()
+        table = 16.0 * torch.sigmoid(last.weight @ hidden)
         return table.index_select(1, index).unflatten(1, (math.prod(window), -1))
 
     def forward(self, x: Tensor, shifted: bool) -> Tensor:
@@ -219,8 +226,8 @@ class WindowAttention(nn.Module):
         q, k, v = (
             linear(x).unflatten(3, (self.heads, -1)).transpose(2, 3) for linear in (self.query, self.key, self.value)
         )  # (batch, windows, heads, tokens, channels of a head)
-        q = functional.normalize(q, dim=-1) * self.logit_scale.clamp(max=math.log(100.0)).exp()
-        k = functional.normalize(k, dim=-1)
+        scale = self.logit_scale.clamp(max=math.log(100.0)).exp()
+        q, k = _unit(q, scale), _unit(k, 1.0)
         y = attention(q, k, v, bias, self.dropout if self.training else 0.0)
 
         y = y.transpose(2, 3).flatten(3)

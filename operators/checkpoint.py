@@ -6,6 +6,7 @@ cannot run code. Its keys:
 ========================  ======================================================================================
 ``format_version``        `FORMAT_VERSION` of the writer
 ``model``                 registry ``name``, complete ``arguments``, ``state`` (the state dict)
+``task``                  registered ``name`` and ``arguments``; the static task where a file has none
 ``normalisers``           ``inputs`` and ``outputs``, each a state dict of `operators.data.GaussianNormaliser`
 ``channels``              ``inputs`` and ``outputs``, each a list of name, units, description
 ``dataset``               ``path``, ``spec`` (JSON text), ``grid`` trained on, ``sizes`` of its splits
@@ -27,7 +28,9 @@ import torch
 from torch import nn
 
 from datagen.files import write_atomically
+from operators.data import GaussianNormaliser
 from operators.models import models
+from operators.operator import Operator
 
 FORMAT_VERSION = 1
 
@@ -119,6 +122,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} has checkpoint format {content['format_version']}; this version reads up to {FORMAT_VERSION}: "
             "upgrade southwell"
         )
+    content.setdefault("task", {"name": "static", "arguments": {}})
     return content
 
 
@@ -134,3 +138,20 @@ def rebuild_model(content: Mapping[str, Any]) -> nn.Module:
     model: nn.Module = models.build(entry["name"], **entry["arguments"])
     model.load_state_dict(entry["state"])
     return model.eval()
+
+
+def stored_normalisers(content: Mapping[str, Any]) -> tuple[GaussianNormaliser, GaussianNormaliser]:
+    """The normalisers of inputs and outputs that a checkpoint holds."""
+    inputs, outputs = (GaussianNormaliser(**content["normalisers"][side]) for side in ("inputs", "outputs"))
+    return inputs, outputs
+
+
+def rebuild_operator(content: Mapping[str, Any]) -> Operator:
+    """The trained operator of a checkpoint, from physical units to physical units, in evaluation mode.
+
+    Parameters
+    ----------
+    content : mapping
+        As `load_checkpoint` returns it.
+    """
+    return Operator(rebuild_model(content), *stored_normalisers(content)).eval()

@@ -19,7 +19,7 @@ from operators.hybrid import certify
 from operators.metrics import measure, summarise
 from operators.plots import loss_curve, samples, save_figure
 from operators.predict import Predictor, load
-from operators.trainer import flatten
+from operators.run_folder import flatten
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Pictures of training and predictions. Functions return a `matplotlib.figure.Figure` and never open a window."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def save_figure(figure: Any, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def loss_curve(history: Sequence[dict[str, float]]) -> Any:
+def loss_curve(history: Sequence[Mapping[str, float]]) -> Any:
     """Training and validation loss over epochs, on a logarithmic axis.
 
     Parameters

@@ -1,47 +1,43 @@
-"""Training: from a dataset and a configuration to a folder with a trained operator.
+"""Training: from a dataset and a configuration to a folder with a trained operator (`operators.run_folder`).
 
-The folder holds ``config.yaml``, ``metrics.csv``, ``best.pt`` (by validation data), ``last.pt`` (to resume from) and
-``loss.png``. The same call on an unfinished folder goes on where ``last.pt`` ended, and on a CPU ends with the same
-bits as an unbroken run; on a finished one it does nothing.
+The same call on an unfinished folder goes on where its ``last.pt`` ended, and on a CPU ends with the same bits as an
+unbroken run; on a finished one it does nothing. Under ``torchrun`` every process calls `train` alike, each computes its
+share of every batch, and the first one writes (`operators.distributed`).
 """
 
-import csv
-import io
-import json
 import logging
 import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from datagen.files import locked, write_atomically
 from datagen.store import Store
-from operators.checkpoint import complete_arguments, load_checkpoint, save_checkpoint
-from operators.data import GaussianNormaliser, Split, channels, epoch_batches, load_split, periodic_axes
-from operators.devices import choose_device
-from operators.losses import losses
-from operators.models import models
-from operators.optimizers import optimizers, schedulers
-from operators.plots import loss_curve, save_figure
+from operators.data import Batch
+from operators.distributed import averaging, keeping_gradients_local, set_idle, started, whole
+from operators.loader import Loader, epoch_batches
+from operators.loggers import open_loggers
+from operators.operator import Operator
+from operators.optimizers import Plateau, attention_for, backward
+from operators.run_folder import BEST, LAST, RunFolder
+from operators.settings import Settings
+from operators.tasks import Loss, Task
+from operators.training_state import Progress, TrainingState
 from solvers.registry import fits
 
 logger = logging.getLogger(__name__)
 
 LOG_EVERY_SECONDS = 30.0
-MAY_DIFFER_ON_RESUME = ("out", "trainer.device")
 
 
 class TrainingDiverged(FloatingPointError):
@@ -57,64 +53,22 @@ class TrainingResult:
     out : Path
         The run's folder.
     finished : bool
-        False if SIGTERM ended it early; the same call resumes.
+        False if it was stopped before its end; the same call goes on.
     history : list of dict
         One entry an epoch, as in ``metrics.csv``.
+    stopped : str
+        Why it stopped before its end: "SIGTERM", "time", or nothing.
     """
 
     out: Path
     finished: bool
     history: list[dict[str, float]]
+    stopped: str = ""
 
     @property
     def best(self) -> dict[str, float]:
         """The epoch with the least validation loss."""
         return min(self.history, key=lambda row: row["validation_loss"])
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested configuration as dotted keys.
-
-    Examples
-    --------
-    >>> flatten({"model": {"name": "tfno", "rank": 0.1}, "seed": 0})
-    {'model.name': 'tfno', 'model.rank': 0.1, 'seed': 0}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def refuse_another_run(out: Path, config: Mapping[str, Any]) -> None:
-    """Raise if the folder holds a run with another configuration, naming the keys that differ.
-
-    Raises
-    ------
-    ValueError
-    """
-    path = out / "config.yaml"
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"out={out} is a file; name a folder")
-    if not path.exists():
-        if out.is_dir() and any(not entry.name.startswith(".") for entry in out.iterdir()):
-            raise ValueError(f"out={out} is not empty and holds no run; choose another folder")
-        return
-    before, now = flatten(yaml.safe_load(path.read_text()) or {}), flatten(config)
-    keys = sorted({*before, *now} - set(MAY_DIFFER_ON_RESUME))
-    differences = [
-        f"{key} was {before.get(key, 'absent')!r}, now {now.get(key, 'absent')!r}"
-        for key in keys
-        if before.get(key) != now.get(key)
-    ]
-    if differences:
-        raise ValueError(
-            f"{out} holds a run with another configuration: {'; '.join(differences)}. "
-            "Choose another out, or delete the folder to start over"
-        )
 
 
 def train(config: Mapping[str, Any], store: Store) -> TrainingResult:
@@ -123,12 +77,12 @@ def train(config: Mapping[str, Any], store: Store) -> TrainingResult:
     Parameters
     ----------
     config : mapping
-        Plain values: ``out``; ``seed``; ``loss`` (a registered name); ``model``, ``optimizer`` and ``scheduler``, each
-        a registered ``name`` and its arguments (channel counts come from the dataset); ``trainer`` with ``epochs``,
-        ``batch_size``, ``gradient_clip`` (largest gradient norm, or None) and ``device``; ``dataset``, kept for the
-        record. ``configs/train.yaml`` is the full example.
+        Plain values: ``out``; ``seed``; ``loss`` (a registered name); ``task`` (static if left out), ``model``,
+        ``optimizer`` and ``scheduler``, each a registered ``name`` and its arguments (channel counts come from the
+        task); ``trainer``, see `operators.settings.Settings`; ``dataset`` with ``memory_gb``; ``logger``, arguments by
+        registered name. ``configs/train.yaml`` is the full example.
     store : Store
-        The dataset: inputs and outputs are its fields of those roles.
+        The dataset.
 
     Returns
     -------
@@ -147,255 +101,270 @@ def train(config: Mapping[str, Any], store: Store) -> TrainingResult:
     deviation, *not* shifted: relative losses are then those in physical units, and channels of different units weigh
     the same.
     """
-    out = Path(config["out"])
-    refuse_another_run(out, config)
-    # The caller's random state is left as it was; CUDA's only where CUDA is used.
-    device = choose_device(config["trainer"]["device"])
-    with _only_trainer(out), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(config["seed"])
-        return _Training(config, store, out, device).run()
+    began = time.monotonic()
+    settings, seed = Settings.of(config["trainer"]), config["seed"]
+    if not fits(seed, int) or seed < 0:
+        raise ValueError(f"seed must be a whole number that is not negative, got {seed!r}")
+    folder = RunFolder(config["out"], config)
+    with started(settings.device) as ranks, ExitStack() as stack:
+        ranks.first_does(folder.refuse_another_run)
+        ranks.first_does(lambda: stack.enter_context(folder.held()))
+        # The caller's random state is left as it was; CUDA's only where CUDA is used.
+        stack.enter_context(torch.random.fork_rng(devices=[ranks.device] if ranks.device.type == "cuda" else []))
+        torch.manual_seed(seed)
+        return _Training(TrainingState(config, settings, store, ranks, folder.last()), settings, folder, began).run()
 
 
-@contextmanager
-def _only_trainer(out: Path) -> Iterator[None]:
-    """Hold the lock of a run's folder while training in it; a folder left empty is removed again."""
-    existed = out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    lock = out / ".lock"
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(lock))
-        except BlockingIOError:
-            raise ValueError(f"another process is training in {out}; wait for it, or choose another out") from None
-        try:
-            yield
-        finally:
-            if not existed and [path.name for path in out.iterdir()] == [lock.name]:
-                lock.unlink()
-                out.rmdir()
+class _Part(NamedTuple):
+    """Samples that are computed together, and how many of them count (none, where they only fill an empty share)."""
+
+    indices: Tensor
+    counted: int
+
+
+class _Wishes(NamedTuple):
+    """What is to be done after a step."""
+
+    sigterm: bool
+    time: bool
+    keep: bool
+
+
+class _Cost(nn.Module):
+    """A batch's mean cost as one module: however often a task calls the operator, DDP sees one forward pass a step."""
+
+    def __init__(self, operator: Operator, task: Task, loss: Loss) -> None:
+        super().__init__()
+        self.operator, self.task, self.loss = operator, task, loss
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.task.loss(self.operator, batch, self.loss).mean()
 
 
 class _Training:
-    """One run: everything a step needs, built in the order in which random numbers are drawn."""
+    """The loop: steps, epochs, validation, and when to stop."""
 
-    def __init__(self, config: Mapping[str, Any], store: Store, out: Path, device: torch.device) -> None:
-        self.config, self.store, self.out, self.device = config, store, out, device
-        settings = config["trainer"]
-        self.epochs, self.batch_size, self.clip = settings["epochs"], settings["batch_size"], settings["gradient_clip"]
-        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
-            if not fits(value, int) or value < 1:
-                raise ValueError(f"trainer.{name} must be a whole number of at least 1, got {value!r}")
-        if not fits(config["seed"], int) or config["seed"] < 0:
-            raise ValueError(f"seed must be a whole number that is not negative, got {config['seed']!r}")
-        if self.clip is not None and not (fits(self.clip, float) and self.clip > 0):
-            raise ValueError(f"trainer.gradient_clip must be a positive norm, or null for none, got {self.clip!r}")
-        self.loss = losses[config["loss"]]
-        self.periodic = periodic_axes(store)
-        self.inputs, self.outputs = channels(store, "input"), channels(store, "output")
-        given = {**config["model"], "in_channels": len(self.inputs), "out_channels": len(self.outputs)}
-        self.model_name = given.pop("name")
-        self.model: nn.Module = models.build(self.model_name, **given).to(device)
-        self.arguments = complete_arguments(self.model_name, given)
-        self._check_model_fits(store.shape)
-
-        training, validation = load_split(store, "train"), load_split(store, "validation")
-        self.input_normaliser = GaussianNormaliser.fit(training.inputs)
-        self.output_normaliser = GaussianNormaliser.fit(training.outputs)
-        self.training, self.validation = self._prepare(training), self._prepare(validation)
-        zero = torch.zeros(1, len(self.outputs), *[1] * len(store.shape))
-        self.shift = self.output_normaliser.scale(self.output_normaliser.inverse(zero)).to(device)
-
-        self.batches = math.ceil(len(self.training) / self.batch_size)
-        chosen = dict(config["optimizer"])
-        self.optimizer = optimizers.build(chosen.pop("name"), self.model.parameters(), **chosen)
-        chosen = dict(config["scheduler"])
-        self.scheduler = schedulers.build(chosen.pop("name"), self.optimizer, self.epochs * self.batches, **chosen)
-        self.history: list[dict[str, float]] = []
-
-    def _check_model_fits(self, grid: tuple[int, ...]) -> None:
-        """One sample of zeros, before the data is read: a misfit is a sentence at once."""
-        sample = torch.zeros(1, len(self.inputs), *grid, device=self.device)
-        with torch.no_grad():
-            shape = tuple(self.model.eval()(sample).shape)
-        if shape != (1, len(self.outputs), *grid):
-            raise ValueError(
-                f"model {self.model_name!r} maps {tuple(sample.shape)} to {shape}, but the dataset's outputs need "
-                f"{(1, len(self.outputs), *grid)}"
-            )
-
-    def _prepare(self, split: Split) -> Split:
-        return Split(self.input_normaliser(split.inputs), self.output_normaliser.scale(split.outputs))
+    def __init__(self, state: TrainingState, settings: Settings, folder: RunFolder, began: float) -> None:
+        self.state, self.settings, self.folder = state, settings, folder
+        self.began = self.kept = began
+        self.ranks, self.device = state.ranks, state.device
+        self.loader = Loader(state.training, settings.loader_workers, pin_memory=self.device.type == "cuda")
+        self.cost = averaging(_Cost(state.operator, state.task, state.loss), settings.distributed, self.ranks)
 
     def run(self) -> TrainingResult:
-        self._resume()
-        if len(self.history) == self.epochs:
-            logger.info("%s is finished (%d epochs): nothing to do", self.out, self.epochs)
-            return TrainingResult(self.out, True, self.history)
-        self.out.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.out / "config.yaml", yaml.safe_dump(dict(self.config), sort_keys=False).encode())
-        logger.info(
-            "%s: %s with %s parameters, %d training samples of shape %s, on %s",
-            self.out,
-            self.model_name,
-            f"{sum(p.numel() for p in self.model.parameters()):,}",
-            len(self.training),
-            "x".join(map(str, self.store.shape)),
-            self.device,
+        state, folder, out = self.state, self.folder, self.folder.path
+        if self._finished():
+            self._say("%s is finished (%d epochs): nothing to do", out, len(state.history))
+            self.ranks.first_does(lambda: folder.write_metrics(state.history))  # a crash may have come before it
+            return TrainingResult(out, True, state.history)
+        self.ranks.first_does(folder.write_config)
+        self._say(
+            "%s: %s with %s parameters, %d training examples of shape %s, on %s",
+            out,
+            state.model_name,
+            f"{state.parameters:,}",
+            len(state.training),
+            "x".join(map(str, state.store.shape)),
+            self.device if self.ranks.size == 1 else f"{self.ranks.size} ranks ({self.device.type})",
         )
-        with logging_redirect_tqdm(), _stop_on_sigterm() as stop:
-            for epoch in range(len(self.history), self.epochs):
-                started = time.monotonic()
-                train_loss = self._train_epoch(epoch, stop)
-                if train_loss is None:
-                    logger.warning(
-                        "SIGTERM: stopped in epoch %d, whose batches are dropped; the same command resumes after "
-                        "epoch %d",
-                        epoch + 1,
-                        epoch,
-                    )
-                    return TrainingResult(self.out, False, self.history)
-                self._finish_epoch(epoch, train_loss, started)
-        save_figure(loss_curve(self.history), self.out / "loss.png")
-        return TrainingResult(self.out, True, self.history)
+        if state.history or state.progress.batches:
+            self._say("%s: going on after epoch %d, batch %d", out, len(state.history), state.progress.batches)
+        chosen = (state.config.get("logger") or {}) if self.ranks.first else {}
+        with (
+            logging_redirect_tqdm(),
+            open_loggers(chosen, out, state.config) as self.log,
+            _signalled() as self.signal,
+        ):
+            for row in state.history:
+                self._log(row)  # for loggers new to this run; others have it
+            while not self._finished():
+                stopped = self._train_epoch()
+                if stopped:
+                    return self._stop(stopped)
+                self._finish_epoch()
+        if len(state.history) < self.settings.epochs:
+            self._say("stopped early: no better validation loss in %d epochs", self.settings.patience)
+        self.ranks.first_does(lambda: folder.write_loss_curve(state.history))
+        return TrainingResult(out, True, state.history)
 
-    def _train_epoch(self, epoch: int, stop: threading.Event) -> float | None:
-        """Mean training loss of one epoch, or None if a signal ended it."""
-        self.model.train()
-        total, seen, spoke = 0.0, 0, time.monotonic()
-        order = epoch_batches(len(self.training), self.batch_size, self.config["seed"], epoch)
-        progress = tqdm(order, desc=f"epoch {epoch + 1}/{self.epochs}", unit="batch", leave=False, disable=None)
-        for number, indices in enumerate(progress):
-            if stop.is_set():
-                progress.close()
-                return None
-            loss = self._step(indices, epoch, number)
-            total, seen = total + loss * len(indices), seen + len(indices)
-            progress.set_postfix_str(f"loss {total / seen:.4f}", refresh=False)
-            if progress.disable and time.monotonic() - spoke > LOG_EVERY_SECONDS:
-                spoke = time.monotonic()
-                logger.info(
-                    "epoch %d/%d, batch %d/%d: loss %.4f", epoch + 1, self.epochs, number + 1, len(order), total / seen
-                )
-        return total / seen
+    def _finished(self) -> bool:
+        """Whether all epochs are done, or the last ones of patience brought no better validation loss."""
+        validation = [row["validation_loss"] for row in self.state.history]
+        if not validation or self.settings.patience is None:
+            return len(validation) >= self.settings.epochs
+        waited = len(validation) - 1 - validation.index(min(validation))
+        return waited >= self.settings.patience or len(validation) >= self.settings.epochs
 
-    def _step(self, indices: Tensor, epoch: int, number: int) -> float:
-        inputs = self.training.inputs[indices].to(self.device)
-        target = self.training.outputs[indices].to(self.device)
-        loss = self.loss(self.model(inputs) + self.shift, target, self.periodic).mean()
-        value = loss.item()
-        self.optimizer.zero_grad()
-        loss.backward()
-        largest = math.inf if self.clip is None else self.clip
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), largest).item()
-        if not (math.isfinite(value) and math.isfinite(norm)):
-            raise TrainingDiverged(
-                f"the training loss is {value} (gradient norm {norm}) in epoch {epoch + 1}, batch {number + 1}, at "
-                f"learning rate {self.scheduler.get_last_lr()[0]:.3g}. Try a smaller optimizer.lr, a longer "
-                "scheduler.warmup or a smaller trainer.gradient_clip, and check the data with southwell-data validate. "
-                f"Delete {self.out} first if you keep that name"
-            )
-        self.optimizer.step()
-        self.scheduler.step()
-        return value
+    def _train_epoch(self) -> str:
+        """The rest of the epoch under way. Returns why it was stopped: "SIGTERM", "time", or nothing."""
+        state, progress, epochs = self.state, self.state.progress, self.settings.epochs
+        state.operator.train()
+        epoch = len(state.history)
+        order = epoch_batches(len(state.training), self.settings.batch_size, state.config["seed"], epoch)
+        steps = [self._parts(indices) for indices in order]
+        ahead = self.loader.batches([part.indices for parts in steps[progress.batches :] for part in parts])
+        self.kept = clock = spoke = time.monotonic()
+        with tqdm(
+            desc=f"epoch {epoch + 1}/{epochs}",
+            total=len(order),
+            initial=progress.batches,
+            unit="batch",
+            leave=False,
+            disable=None if self.ranks.first else True,
+        ) as bar:
+            for indices, parts in list(zip(order, steps, strict=True))[progress.batches :]:
+                loss, wishes = self._step([(next(ahead), part.counted) for part in parts], len(indices))
+                now = time.monotonic()
+                progress.add(loss, len(indices), now - clock)
+                clock = now
+                if wishes.sigterm or wishes.time:
+                    return "SIGTERM" if wishes.sigterm else "time"
+                if wishes.keep and progress.batches < len(order):
+                    self._write(LAST, state.content(resumable=True))
+                    self.kept = time.monotonic()
+                bar.update()
+                bar.set_postfix_str(f"loss {progress.mean_loss:.4f}", refresh=False)
+                if bar.disable and now - spoke > LOG_EVERY_SECONDS:
+                    spoke = now
+                    where = epoch + 1, epochs, progress.batches, len(order)
+                    self._say("epoch %d/%d, batch %d/%d: loss %.4f", *where, progress.mean_loss)
+        return ""
 
-    def _finish_epoch(self, epoch: int, train_loss: float, started: float) -> None:
-        """Validate, record, and write best.pt before last.pt: a crash between them repeats the epoch and its best."""
-        row = {"epoch": float(epoch + 1), "train_loss": train_loss, **self._validate()}
+    def _parts(self, batch: Tensor) -> list[_Part]:
+        """This rank's share of a batch in the parts in which it is computed; every rank has as many parts."""
+        largest_share = -(-len(batch) // self.ranks.size)
+        parts = self.ranks.share(batch).tensor_split(min(self.settings.accumulate, largest_share))
+        return [_Part(part, len(part)) if len(part) else _Part(batch[:1], 0) for part in parts]
+
+    def _step(self, parts: Sequence[tuple[Batch, int]], size: int) -> tuple[float, _Wishes]:
+        """One optimizer step on a batch of a size. Returns the batch's mean loss, and what is to be done next."""
+        state, optimizer, scaler = self.state, self.state.optimizer, self.state.scaler
+        total = torch.zeros((), device=self.device)
+        optimizer.zero_grad()
+        for number, (batch, counted) in enumerate(parts, start=1):
+            set_idle(state.model, counted == 0, self.ranks)
+            with nullcontext() if number == len(parts) else keeping_gradients_local(self.cost, state.model):
+                with attention_for(optimizer):
+                    loss = self.cost(batch.to(self.device)) * (counted / size)
+                backward(scaler.scale(loss * self.ranks.size), optimizer)
+            total += loss.detach()
+        scaler.unscale_(optimizer)
+        clip = math.inf if self.settings.gradient_clip is None else self.settings.gradient_clip
+        norm = whole(nn.utils.clip_grad_norm_(state.model.parameters(), clip))
+        shared = self.ranks.sum_(torch.cat([total.reshape(1), torch.tensor(self._wishes(), device=self.device)]))
+        value, *wishes, length = torch.cat([shared, norm.reshape(1)]).tolist()  # one copy from the device a step
+        self._refuse_divergence(value, length)
+        scaler.step(optimizer)
+        scaler.update()
+        state.scheduler.step()
+        if state.average is not None:
+            state.average.update()
+        return value, _Wishes(*map(bool, wishes))
+
+    def _wishes(self) -> tuple[float, float, float]:
+        """SIGTERM may reach any rank at any step; the first rank's clock holds for all."""
+        now, settings, first = time.monotonic(), self.settings, self.ranks.first
+        late = settings.max_minutes is not None and now - self.began >= 60.0 * settings.max_minutes
+        due = now - self.kept >= 60.0 * settings.checkpoint_minutes
+        return float(self.signal.is_set()), float(late and first), float(due and first)
+
+    def _refuse_divergence(self, loss: float, gradient_norm: float) -> None:
+        """Raise before a step that would spoil the weights."""
+        if math.isfinite(loss) and math.isfinite(gradient_norm):
+            return
+        state, out = self.state, self.folder.path
+        # In 16 bits gradients overflow now and then: the scaler leaves out the step and scales less.
+        if math.isfinite(loss) and state.scaler.is_enabled() and state.scaler.get_scale() >= 1.0:
+            return
+        epoch, batch = len(state.history), state.progress.batches
+        step = epoch * state.steps_per_epoch + batch + 1
+        kept = f" {out / LAST} holds the last state that was kept." if (out / LAST).exists() else ""
+        raise TrainingDiverged(
+            f"the training loss is {loss} (gradient norm {gradient_norm}) in epoch {epoch + 1}, batch {batch + 1}, at "
+            f"learning rate {state.scheduler.get_last_lr()[0]:.3g} (step {step}). Try a smaller "
+            "optimizer.lr, a longer scheduler.warmup or a smaller trainer.gradient_clip, and check the data "
+            f"with southwell-data validate. Delete {out} first if you keep that name.{kept}"
+        )
+
+    def _finish_epoch(self) -> None:
+        """Validate, record, and write best.pt before last.pt: a crash between them repeats the epoch's end."""
+        state = self.state
+        row = self._row()
         if not math.isfinite(row["validation_loss"]):
             raise TrainingDiverged(
-                f"the validation loss after epoch {epoch + 1} is {row['validation_loss']}; try a smaller optimizer.lr"
+                f"the validation loss after epoch {len(state.history) + 1} is {row['validation_loss']}; try a smaller "
+                "optimizer.lr"
             )
-        row |= {"learning_rate": self.scheduler.get_last_lr()[0], "seconds": time.monotonic() - started}
-        best_before = min((r["validation_loss"] for r in self.history), default=math.inf)
-        self.history.append(row)
+        best_before = min((r["validation_loss"] for r in state.history), default=math.inf)
+        state.history.append(row)
+        state.progress = Progress()
+        if isinstance(state.scheduler, Plateau):
+            state.scheduler.observe(row["validation_loss"])
         if row["validation_loss"] < best_before:
-            save_checkpoint(self.out / "best.pt", self._content(training={}))
-        random = {"torch": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.device)
-        training = {
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "random": random,
-        }
-        save_checkpoint(self.out / "last.pt", self._content(training))
-        self._write_metrics()
-        logger.info(
+            self._write(BEST, state.content(resumable=False))
+        self._log(row)  # before last.pt: an epoch that a crash repeats is known to the loggers, one it skips is not
+        self._write(LAST, state.content(resumable=True))
+        self.ranks.first_does(lambda: self.folder.write_metrics(state.history))
+        self._say(
             "epoch %d/%d: training loss %.4f, validation relative L2 %.4f, %.1f s",
-            epoch + 1,
-            self.epochs,
-            train_loss,
+            len(state.history),
+            self.settings.epochs,
+            row["train_loss"],
             row["validation_relative_l2"],
             row["seconds"],
         )
 
-    def _validate(self) -> dict[str, float]:
-        self.model.eval()
-        names = {"validation_loss": self.loss, "validation_relative_l2": losses["relative_l2"]}
-        values: dict[str, list[float]] = {name: [] for name in names}
-        with torch.no_grad():
-            for indices in torch.arange(len(self.validation)).split(2 * self.batch_size):
-                prediction = self.model(self.validation.inputs[indices].to(self.device)) + self.shift
-                target = self.validation.outputs[indices].to(self.device)
-                for name, loss in names.items():
-                    values[name].extend(loss(prediction, target, self.periodic).mean(dim=1).tolist())
-        return {name: float(np.mean(each)) for name, each in values.items()}
-
-    def _content(self, training: Mapping[str, Any]) -> dict[str, Any]:
+    def _row(self) -> dict[str, float]:
+        """An entry of the history: what the epoch under way came to, and the validation losses now."""
+        state, began = self.state, time.monotonic()
         return {
-            "model": {"name": self.model_name, "arguments": self.arguments, "state": self.model.state_dict()},
-            "normalisers": {
-                "inputs": self.input_normaliser.state_dict(),
-                "outputs": self.output_normaliser.state_dict(),
-            },
-            "channels": {
-                "inputs": [channel.to_dict() for channel in self.inputs],
-                "outputs": [channel.to_dict() for channel in self.outputs],
-            },
-            "dataset": {
-                "path": str(self.store.path),
-                "spec": json.dumps(self.store.spec, sort_keys=True, default=str),
-                "grid": list(self.store.shape),
-                "sizes": dict(self.store.sizes),
-            },
-            "config": yaml.safe_dump(dict(self.config), sort_keys=False),
-            "history": self.history,
-            "training": dict(training),
+            "epoch": float(len(state.history) + 1),
+            "train_loss": state.progress.mean_loss,
+            **self._validate(),
+            "learning_rate": state.scheduler.get_last_lr()[0],
+            "seconds": state.progress.seconds + time.monotonic() - began,
         }
 
-    def _resume(self) -> None:
-        """Take up the state after the last whole epoch, if there is one."""
-        path = self.out / "last.pt"
-        if not path.exists():
-            return
-        content = load_checkpoint(path)
-        if content["dataset"]["spec"] != json.dumps(self.store.spec, sort_keys=True, default=str):
-            raise ValueError(
-                f"{self.out} was trained on another dataset than what is now at {self.store.path} (their specs "
-                "differ). Choose another out, or delete the folder to start over"
-            )
-        self.model.load_state_dict(content["model"]["state"])
-        self.history = content["history"]
-        training = content["training"]
-        self.optimizer.load_state_dict(training["optimizer"])
-        self.scheduler.load_state_dict(training["scheduler"])
-        torch.set_rng_state(training["random"]["torch"])
-        if self.device.type == "cuda" and "cuda" in training["random"]:
-            torch.cuda.set_rng_state(training["random"]["cuda"], self.device)
-        self._write_metrics()  # a crash may have come between last.pt and its line
-        if len(self.history) < self.epochs:
-            logger.info("%s: resuming after epoch %d of %d", self.out, len(self.history), self.epochs)
+    def _validate(self) -> dict[str, float]:
+        """Mean losses of the validation data, in single precision, with averaged weights where they are averaged."""
+        state, operator, examples = self.state, self.state.operator, self.state.validation
+        measures = {"validation_loss": state.loss, "validation_relative_l2": state.relative_l2}
+        sums = torch.zeros(len(measures), dtype=torch.float64, device=self.device)
+        operator.eval()
+        with torch.no_grad(), state.averaged():
+            for indices in torch.arange(len(examples)).split(2 * self.settings.batch_size):
+                for part in self._parts(indices):
+                    batch: Batch = examples.batch(part.indices).to(self.device)
+                    prediction, target = state.task.predict(operator, batch), operator.scale(batch.targets)
+                    means = [loss(prediction, target).mean(dtype=torch.float64) for loss in measures.values()]
+                    sums += torch.stack(means) * part.counted
+        return dict(zip(measures, (self.ranks.sum_(sums) / len(examples)).tolist(), strict=True))
 
-    def _write_metrics(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self.history[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**row, "epoch": int(row["epoch"])} for row in self.history)
-        write_atomically(self.out / "metrics.csv", text.getvalue().encode())
+    def _stop(self, reason: str) -> TrainingResult:
+        """Keep the state in the middle of an epoch; where time is up and there is no best.pt yet, write one."""
+        state = self.state
+        if reason == "time" and not state.history:
+            row = self._row()
+            self._write(BEST, {**state.content(resumable=False), "history": [row]})
+        self._write(LAST, state.content(resumable=True))
+        why = reason if reason == "SIGTERM" else f"trainer.max_minutes={self.settings.max_minutes}"
+        where = state.progress.batches, len(state.history) + 1
+        self._say("%s: stopped after batch %d of epoch %d; the same command goes on from there", why, *where)
+        return TrainingResult(self.folder.path, False, state.history, reason)
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        self.ranks.first_does(lambda: self.folder.write_checkpoint(name, content))
+
+    def _log(self, row: Mapping[str, float]) -> None:
+        self.log(int(row["epoch"]), {name: value for name, value in row.items() if name != "epoch"})
+
+    def _say(self, text: str, *values: Any) -> None:
+        if self.ranks.first:
+            logger.info(text, *values)
 
 
 @contextmanager
-def _stop_on_sigterm() -> Iterator[threading.Event]:
+def _signalled() -> Iterator[threading.Event]:
     """An event that SIGTERM sets, in place of ending the process; schedulers send it before they kill."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():  # Python handles signals there only

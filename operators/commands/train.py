@@ -1,8 +1,11 @@
 """``southwell-train``: train an operator on a dataset, or go on with its training.
 
 southwell-train dataset.path=data/darcy64 model=tfno model.rank=0.1 trainer.epochs=10 out=runs/tfno
+
+On several GPUs or machines: ``torchrun --nproc-per-node 8 -m operators.commands.train`` and the same words.
 """
 
+import os
 import signal
 from typing import Any
 
@@ -16,8 +19,13 @@ def train_command(config: dict[str, Any]) -> None:
     from operators.trainer import train
 
     result = train(config, open_store(config["dataset"]["path"]))
-    if not result.finished:
+    if result.stopped == "SIGTERM":
         raise SystemExit(128 + signal.SIGTERM)
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if not result.history:
+        print(f"{result.out}: no epoch was finished in trainer.max_minutes; best.pt is what there is after that time")
+        return
     best = result.best
     print(
         f"{result.out}: best.pt is from epoch {int(best['epoch'])} of {len(result.history)}, "

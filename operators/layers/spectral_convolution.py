@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from operators.layers.fourier import analyse, kept_wavenumbers, synthesise
+from operators.layers.precision import in_single_precision
 from operators.layers.tucker import DenseSpectralWeight, TuckerSpectralWeight
 
 
@@ -68,6 +69,7 @@ class SpectralConvolution(nn.Module):
             raise ValueError(f"factorization must be None or 'tucker', got {factorization!r}")
         self.bias = nn.Parameter(self.standard_deviation * torch.randn(out_channels))
 
+    @in_single_precision
     def forward(self, x: Tensor, onto: Tensor) -> Tensor:
         """Apply the convolution *without its bias* and add it to a field.
 

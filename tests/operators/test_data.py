@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from operators.data import GaussianNormaliser, channels, epoch_batches, load_split, periodic_axes
+from operators.data import GaussianNormaliser, channels, load_split, periodic_axes
+from operators.loader import epoch_batches
 
 
 def test_normaliser_has_the_moments_of_its_data():

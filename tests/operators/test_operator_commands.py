@@ -14,11 +14,11 @@ import configs
 import datagen.store
 from operators.commands import evaluate, predict, train
 from operators.models import models
-from operators.optimizers import optimizers, schedulers
+from operators.optimizers import build_optimizer, optimizers, schedulers
 
 FOLDER = Path(configs.__file__).parent
 GROUPS = {group: sorted(p.stem for p in (FOLDER / group).glob("*.yaml")) for group in (
-    "dataset", "model", "optimizer", "scheduler", "trainer", "experiment",
+    "dataset", "task", "model", "optimizer", "scheduler", "trainer", "logger", "experiment",
 )}  # fmt: skip
 NEEDED = {
     "train": ["out=o", "dataset.path=d"],
@@ -44,8 +44,7 @@ def test_every_option_composes_and_fits_what_it_names(group, option):
     config = composed("train", f"{group}={option}")
     model = {**config["model"], "in_channels": 1, "out_channels": 1}
     built = models.build(model.pop("name"), **model)
-    chosen = dict(config["optimizer"])
-    optimizer = optimizers.build(chosen.pop("name"), built.parameters(), **chosen)
+    optimizer = build_optimizer(built, **config["optimizer"])
     chosen = dict(config["scheduler"])
     assert schedulers.build(chosen.pop("name"), optimizer, 10, **chosen)
     if group in ("model", "optimizer", "scheduler"):

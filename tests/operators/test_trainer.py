@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import nn
 
-from operators import trainer
+from operators import run_folder, trainer
 from operators.checkpoint import FORMAT_VERSION, load_checkpoint, rebuild_model, save_checkpoint
 from operators.data import load_split
 from operators.losses import relative_l2
@@ -116,17 +116,17 @@ def test_the_comparison_of_runs_sees_one_bit(make_config, make_store, tmp_path):
 
 def test_a_crash_between_best_and_last_repeats_the_epoch(make_config, make_store, tmp_path, monkeypatch):
     train(make_config(out=str(tmp_path / "unbroken")), make_store())
-    original, config = trainer.save_checkpoint, make_config(out=str(tmp_path / "crashed"))
+    original, config = run_folder.save_checkpoint, make_config(out=str(tmp_path / "crashed"))
 
     def crash(path, content):
         if path.name == "last.pt" and len(content["history"]) == 3:
             raise OSError("no space left on device")
         original(path, content)
 
-    monkeypatch.setattr(trainer, "save_checkpoint", crash)
+    monkeypatch.setattr(run_folder, "save_checkpoint", crash)
     with pytest.raises(OSError, match="no space"):
         train(config, make_store())
-    monkeypatch.setattr(trainer, "save_checkpoint", original)
+    monkeypatch.setattr(run_folder, "save_checkpoint", original)
     train(config, make_store())
     assert_same_run(tmp_path / "unbroken", tmp_path / "crashed")
 
@@ -231,7 +231,9 @@ def test_metrics_csv_has_one_line_an_epoch(make_config, make_store):
 def test_a_loss_that_is_not_finite_is_named_early(model, make_config, make_store):
     given = {**make_config()["model"], **model} if model["name"] == "tfno" else model
     config = make_config(model=given, optimizer={"name": "sgd", "lr": 1e30}, scheduler={"name": "constant"})
-    with pytest.raises(TrainingDiverged, match=r"in epoch 1, batch \d, at learning rate 1e\+30\. Try a smaller") as e:
+    with pytest.raises(
+        TrainingDiverged, match=r"in epoch 1, batch \d, at learning rate 1e\+30 \(step \d\)\. Try a smaller"
+    ) as e:
         train(config, make_store())
     assert isinstance(e.value, FloatingPointError)  # a failure that the commands end with a sentence
     assert not (Path(config["out"]) / "last.pt").exists()

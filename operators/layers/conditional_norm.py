@@ -35,6 +35,8 @@ class ConditionalLayerNorm(nn.Module):
     .. [1] M. Herde et al., Poseidon: efficient foundation models for PDEs, NeurIPS 2024, arXiv:2405.19101, equation 5.
     """
 
+    time_conditioning = True  # read by the parameter grouping "poseidon"
+
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps

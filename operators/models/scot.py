@@ -395,6 +395,8 @@ class ScOT(nn.Module):
             return x.new_ones(len(x), 1)
         if time.numel() != len(x):
             raise ValueError(f"time must hold one lead time for each of {len(x)} samples, got {tuple(time.shape)}")
+        if not self.use_conditioning and not bool((time == 1).all()):
+            raise ValueError("this model was built with use_conditioning=false: the only lead time it knows is 1")
         if self.lead_times is not None and not self.training:
             shortest, longest = self.lead_times
             if not bool(((time >= shortest) & (time <= longest)).all()):

@@ -2,6 +2,19 @@
 
     from operators.predict import load              # load("runs/tfno/best.pt").predict(fields)
     from operators.hybrid import certify            # certify(model, family, sample, rtol)
+    from operators.models.poseidon import load_poseidon    # load_poseidon("camlab-ethz/Poseidon-T")
 
-The package itself imports nothing: torch takes seconds, and the commands' ``--help`` should not wait for it.
+The package imports nothing by itself: torch takes seconds, and the commands' ``--help`` should not wait for it. What is
+asked for as ``operators.load`` or ``operators.load_poseidon`` is imported then.
 """
+
+from importlib import import_module
+from typing import Any
+
+_WHERE = {"load": "operators.predict", "load_poseidon": "operators.models.poseidon"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'operators' has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)

@@ -18,6 +18,7 @@ References
 
 import math
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +89,7 @@ def shift_mask(grid: Pair, window: Pair, shift: Pair, device: torch.device) -> T
 
 
 @lru_cache(maxsize=64)
-def relative_offsets(window: Pair, device: torch.device) -> tuple[Tensor, Tensor]:
+def relative_offsets(window: Pair, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     r"""Offsets between the tokens of a window, on a logarithmic scale, and which pair of tokens has which.
 
     Offsets :math:`\Delta \in \{1 - w, \dots, w - 1\}` of each axis become
@@ -97,6 +98,8 @@ def relative_offsets(window: Pair, device: torch.device) -> tuple[Tensor, Tensor
     Parameters
     ----------
     window : pair of int
+    dtype : torch.dtype
+        Of the offsets, which are computed in double precision.
     device : torch.device
 
     Returns
@@ -109,12 +112,13 @@ def relative_offsets(window: Pair, device: torch.device) -> tuple[Tensor, Tensor
         axes = []
         for w in window:
             # A window of one token has only the offset 0; transformers before 4.30 divides it by 0.
-            relative = 8.0 * torch.arange(1 - w, w, device=device) / max(w - 1, 1)
+            relative = 8.0 * torch.arange(1 - w, w, dtype=torch.float64) / max(w - 1, 1)
             axes.append(relative.sign() * torch.log2(relative.abs() + 1.0) / math.log2(8.0))
         offsets = torch.stack([axis.flatten() for axis in torch.meshgrid(*axes, indexing="ij")])
-        place = torch.cartesian_prod(*(torch.arange(w, device=device) for w in window))
-        difference = place[:, None] - place[None, :] + torch.tensor(window, device=device) - 1
-        return offsets, (difference[..., 0] * (2 * window[1] - 1) + difference[..., 1]).flatten()
+        place = torch.cartesian_prod(*(torch.arange(w) for w in window))
+        difference = place[:, None] - place[None, :] + torch.tensor(window) - 1
+        index = difference[..., 0] * (2 * window[1] - 1) + difference[..., 1]
+        return offsets.to(device, dtype), index.flatten().to(device)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout: float) -> Tensor:
@@ -152,8 +156,8 @@ def _unit(x: Tensor, length: Tensor | float) -> Tensor:
 class WindowAttention(nn.Module):
     """Multi-head self-attention of Swin V2 in the windows of a grid, without the projection of its output.
 
-    Windows are cut down to the grid on axes that have fewer tokens, and such axes are not shifted. Grids that windows do
-    not divide are padded with zero tokens at the end of each axis, which (as in the published code) are attended to.
+    Windows are cut down to the grid on axes that have fewer tokens, and such axes are not shifted. Grids that windows
+    do not divide are padded with zero tokens at the end of each axis, which (as in the published code) are attended to.
 
     Parameters
     ----------
@@ -176,7 +180,9 @@ class WindowAttention(nn.Module):
     def __init__(self, channels: int, heads: int, window: Pair, bias: bool = True, dropout: float = 0.0) -> None:
         super().__init__()
         if channels % heads:
-            raise ValueError(f"num_heads must divide the channels of its stage, got {heads} heads and {channels} channels")
+            raise ValueError(
+                f"num_heads must divide the channels of its stage, got {heads} heads and {channels} channels"
+            )
         self.heads = heads
         self.window = window
         self.dropout = dropout
@@ -190,10 +196,10 @@ class WindowAttention(nn.Module):
 
     def position_bias(self, window: Pair) -> Tensor:
         """Bias of the logits, shape (heads, tokens, tokens)."""
-        offsets, index = relative_offsets(window, self.logit_scale.device)
-        first, _, last = self.continuous_position_bias_mlp
+        offsets, index = relative_offsets(window, self.logit_scale.dtype, self.logit_scale.device)
+        first, last = (cast(nn.Linear, self.continuous_position_bias_mlp[layer]) for layer in (0, 2))
         # With the offsets as columns: torch's linear layers would first copy the bias to every row of a large matrix.
-        hidden = torch.addmm(first.bias[:, None], first.weight, offsets.to(first.weight.dtype)).relu_()
+        hidden = torch.addmm(first.bias[:, None], first.weight, offsets).relu_()
         table = 16.0 * torch.sigmoid(last.weight @ hidden)
         return table.index_select(1, index).unflatten(1, (math.prod(window), -1))
 
@@ -210,7 +216,7 @@ class WindowAttention(nn.Module):
         -------
         Tensor, shape (batch, height, width, channels)
         """
-        batch, height, width, channels = x.shape
+        height, width = x.shape[1:3]
         window = (min(self.window[0], height), min(self.window[1], width))
         padded = (height + -height % window[0], width + -width % window[1])
         shift = tuple(w // 2 if shifted and n > w else 0 for w, n in zip(window, (height, width), strict=True))

@@ -6,6 +6,7 @@ A model is a `torch.nn.Module` that maps ``(batch, in_channels, *grid)`` to ``(b
 """
 
 from operators.models.fno import FNO, TFNO
+from operators.models.poseidon import poseidon
 from operators.models.scot import ScOT
 from solvers.registry import Registry
 
@@ -13,5 +14,6 @@ models: Registry = Registry("model", group="southwell.models")
 models.register("fno")(FNO)
 models.register("tfno")(TFNO)
 models.register("scot")(ScOT)
+models.register("poseidon")(poseidon)
 
 __all__ = ["FNO", "TFNO", "ScOT", "models"]

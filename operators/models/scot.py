@@ -20,8 +20,9 @@ References
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -147,6 +148,22 @@ class ScOTStage(nn.Module):
         return x
 
 
+class ScOTStages(nn.Module):
+    """The stages of the encoder or the decoder, in the order of their execution.
+
+    Parameters
+    ----------
+    stages : sequence of ScOTStage
+    """
+
+    def __init__(self, stages: Sequence[ScOTStage]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(stages)
+
+    def __iter__(self) -> Iterator[ScOTStage]:
+        return cast(Iterator[ScOTStage], iter(self.layers))
+
+
 def _pair(value: int | Sequence[int], name: str) -> Pair:
     pair = (value, value) if isinstance(value, int) else tuple(value)
     if len(pair) != 2 or min(pair) < 1:
@@ -207,6 +224,8 @@ class ScOT(nn.Module):
     ----------
     lead_times : (float, float) or None
         Range of lead times that the weights were trained on; outside of it, evaluation warns.
+    rebuilt_as : (str, dict) or None
+        Registered name and arguments that build this network, where they are not those that it was asked for by.
 
     Raises
     ------
@@ -287,6 +306,7 @@ class ScOT(nn.Module):
         self.learn_residual = learn_residual
         self.checkpointing = checkpointing
         self.lead_times: tuple[float, float] | None = None
+        self.rebuilt_as: tuple[str, dict[str, Any]] | None = None
         places = None
         if use_absolute_embeddings:
             if self.image_size is None or any(n % p for n, p in zip(self.image_size, patch, strict=True)):
@@ -320,14 +340,14 @@ class ScOT(nn.Module):
         # The decoder is the encoder's mirror image: of an even number of blocks, its first is shifted.
         shifts = [[bool(block % 2) for block in range(depth)] for depth in depths]
         self.embeddings = PatchEmbedding(in_channels, embed_dim, patch, norm, places, hidden_dropout_prob)
-        self.encoder = nn.ModuleDict({"layers": nn.ModuleList()})
+        encoder, decoder = [], []
         for stage, width in enumerate(widths):
             merging = PatchMerging(width, norm) if stage < stages - 1 else None
-            self.encoder["layers"].append(ScOTStage(stage_blocks(stage, shifts[stage]), downsample=merging))
-        self.decoder = nn.ModuleDict({"layers": nn.ModuleList()})
+            encoder.append(ScOTStage(stage_blocks(stage, shifts[stage]), downsample=merging))
         for stage in reversed(range(stages)):
             unmerging = PatchUnmerging(widths[stage], norm) if stage > 0 else None
-            self.decoder["layers"].append(ScOTStage(stage_blocks(stage, shifts[stage][::-1]), upsample=unmerging))
+            decoder.append(ScOTStage(stage_blocks(stage, shifts[stage][::-1]), upsample=unmerging))
+        self.encoder, self.decoder = ScOTStages(encoder), ScOTStages(decoder)
         residual: Callable[[int], nn.Module] = (
             partial(ConvNeXtBlock, norm=inner_norm) if residual_model == "convnext" else ResNetBlock
         )
@@ -370,15 +390,15 @@ class ScOT(nn.Module):
         recompute = self.checkpointing and self.training and torch.is_grad_enabled()
         tokens = self.embeddings(x, lead)
         skips = []
-        for stage, blocks in zip(self.encoder["layers"], self.residual_blocks, strict=True):
+        for stage, blocks in zip(self.encoder, self.residual_blocks, strict=True):
             encoded = skip = stage(tokens, lead, recompute)
-            for block in blocks:
+            for block in cast(nn.ModuleList, blocks):
                 skip = block(skip, lead)
             skips.append(skip)
             if stage.downsample is not None:
                 tokens = stage.downsample(encoded + tokens, lead)
         tokens = skips.pop()
-        for stage in self.decoder["layers"]:
+        for stage in self.decoder:
             tokens = stage(tokens, lead, recompute)
             if stage.upsample is not None:
                 skip = skips.pop()

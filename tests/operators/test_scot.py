@@ -1,6 +1,7 @@
 """scOT: the authors' outputs, keys and counts, and what must hold beyond their code."""
 
 import json
+import math
 import runpy
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from torch import nn
 
 from operators.layers.conditional_norm import ConditionalLayerNorm
+from operators.layers.window_attention import WindowAttention
 from operators.models import ScOT, models
 from operators.optimizers import build_optimizer
 from operators.trainer import train
@@ -102,13 +104,18 @@ def test_outputs_equal_the_authors_on_the_same_weights(case, gradient):
 def test_initial_weights_follow_the_authors_rule():
     torch.manual_seed(0)
     model = ScOT(3, 3, embed_dim=48, depths=[1, 1], num_heads=[3, 6], skip_connections=[1, 0], window_size=8)
-    attention = model.encoder["layers"][1].blocks[0].attention["self"]
-    norm = model.encoder["layers"][1].blocks[0].layernorm_after
+    attention = model.encoder.layers[1].blocks[0].attention["self"]
+    norm = model.encoder.layers[1].blocks[0].layernorm_after
     # The standard deviation of 9216 normal numbers is known to 0.7 % (one sigma); of a time gain's 96 to 7 %.
     assert attention.query.weight.std().item() == pytest.approx(0.02, rel=0.04)
     assert norm.weight.weight.std().item() == pytest.approx(0.02, rel=0.3)
     assert torch.equal(attention.logit_scale, torch.full((6, 1, 1), 10.0).log())
-    for zero in (attention.query.bias, norm.weight.bias, norm.bias.bias, model.embeddings.patch_embeddings.projection.bias):
+    for zero in (
+        attention.query.bias,
+        norm.weight.bias,
+        norm.bias.bias,
+        model.embeddings.patch_embeddings.projection.bias,
+    ):
         assert not zero.any()
     # A transposed convolution keeps torch's uniform numbers, of variance 1 / (3 * fan-in), fan-in = 3 * 4 * 4.
     assert model.patch_recovery.projection.weight.std().item() == pytest.approx((3 * 48) ** -0.5, rel=0.05)
@@ -176,7 +183,7 @@ def transposed(model: ScOT) -> ScOT:
     """The model that does on a transposed field what `model` does on the field."""
     state = {}
     for name, value in model.state_dict().items():
-        if "projection.weight" in name or "mixup.weight" in name and value.ndim == 4 or "dwconv.weight" in name:
+        if "projection.weight" in name or ("mixup.weight" in name and value.ndim == 4) or "dwconv.weight" in name:
             value = value.transpose(2, 3)
         elif "continuous_position_bias_mlp.0.weight" in name:
             value = value.flip(1)
@@ -247,6 +254,45 @@ def test_other_grids_are_resampled_to_the_image_size():
     assert torch.isfinite(mixed).all()
 
 
+@pytest.mark.parametrize(
+    ("grid", "window"), [((8, 8), (4, 4)), ((8, 12), (4, 6)), ((7, 10), (4, 4)), ((3, 9), (5, 3)), ((4, 1), (4, 4))]
+)
+@pytest.mark.parametrize("shifted", [False, True])
+def test_attention_is_the_formula_between_all_tokens(grid, window, shifted):
+    # Written out for every pair of tokens of the padded grid, with no windows, rolls or tables.
+    torch.manual_seed(0)
+    channels, heads = 6, 2
+    layer = WindowAttention(channels, heads, window).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_()
+        layer.logit_scale.fill_(6.0)  # beyond ln 100: logits of 100 must meet the mask of -200
+    x = torch.randn(1, *grid, channels, dtype=torch.float64)
+    window = [min(w, n) for w, n in zip(window, grid, strict=True)]
+    padded = [n + -n % w for n, w in zip(grid, window, strict=True)]
+    shift = [w // 2 if shifted and n > w else 0 for n, w in zip(grid, window, strict=True)]
+    z = torch.zeros(*padded, channels, dtype=torch.float64)
+    z[: grid[0], : grid[1]] = x[0]
+    q, k, v = (linear(z).reshape(-1, heads, channels // heads) for linear in (layer.query, layer.key, layer.value))
+    logits = 100 * torch.einsum(
+        "ahc,bhc->abh", *(u / torch.linalg.vector_norm(u, dim=-1, keepdim=True).clamp_min(1e-300) for u in (q, k))
+    )
+    # Of every pair of tokens, for each axis: whether they share a window, whether one came around, their offset.
+    offsets, together, apart = [], True, False
+    for place, n, s, w in zip(torch.cartesian_prod(*map(torch.arange, padded)).T, padded, shift, window, strict=True):
+        at = (place - s) % n
+        together = together & (at[:, None] // w == at // w)
+        apart = apart | ((place[:, None] < s) != (place < s))
+        relative = 8.0 * (at[:, None] - at).double() / max(w - 1, 1)
+        offsets.append(relative.sign() * torch.log1p(relative.abs()) / math.log(8))
+    logits = logits + 16 / (1 + torch.exp(-layer.continuous_position_bias_mlp(torch.stack(offsets, -1))))
+    logits = (logits - 200.0 * apart[..., None]).masked_fill(~together[..., None], -math.inf)
+    expected = torch.einsum("abh,bhc->ahc", logits.softmax(1), v).reshape(*padded, channels)[: grid[0], : grid[1]]
+    for gradient in (False, True):
+        with torch.set_grad_enabled(gradient):
+            torch.testing.assert_close(layer(x, shifted)[0], expected, rtol=1e-9, atol=1e-9)
+
+
 # Training.
 
 
@@ -300,7 +346,7 @@ def test_drop_path_grows_linearly_and_keeps_the_mean():
     from operators.models.scot import drop_path
 
     model = small(drop_path_rate=0.3)
-    order = [*model.encoder["layers"], *model.decoder["layers"]]
+    order = [*model.encoder, *model.decoder]
     rates = [block.drop_path for stage in order for block in stage.blocks]
     assert rates == pytest.approx(np.linspace(0, 0.3, 10))
     torch.manual_seed(0)

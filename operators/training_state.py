@@ -100,6 +100,8 @@ class TrainingState:
         given["in_channels"] = input_channels(self.model_name, len(self.task.inputs), self.task.conditioned_on_time)
         given["out_channels"] = len(self.task.outputs)
         self.model: nn.Module = models.build(self.model_name, **given).to(self.device)
+        # Weights that came from elsewhere are in the checkpoint from now on.
+        self.model_name, given = getattr(self.model, "rebuilt_as", None) or (self.model_name, given)
         self.model_arguments = complete_arguments(self.model_name, given)
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self._check_model_fits(given["in_channels"])

@@ -8,6 +8,8 @@ A model is a `torch.nn.Module` that maps ``(batch, in_channels, *grid)`` to ``(b
 from operators.models.fno import FNO, TFNO
 from operators.models.lsm import LSM
 from operators.models.multigrid_fno import MultigridFNO
+from operators.models.poseidon import poseidon
+from operators.models.scot import ScOT
 from operators.models.unet import UNet
 from solvers.registry import Registry
 
@@ -16,6 +18,8 @@ models.register("fno")(FNO)
 models.register("tfno")(TFNO)
 models.register("lsm")(LSM)
 models.register("multigrid_fno")(MultigridFNO)
+models.register("poseidon")(poseidon)
+models.register("scot")(ScOT)
 models.register("unet")(UNet)
 
-__all__ = ["FNO", "LSM", "TFNO", "MultigridFNO", "UNet", "models"]
+__all__ = ["FNO", "LSM", "TFNO", "MultigridFNO", "ScOT", "UNet", "models"]

@@ -18,7 +18,14 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 
 def near_names(name: str, known: list[str]) -> str:
-    """Sentence fragment that offers the names closest to a misspelt one, and lists all when they are few."""
+    """Sentence fragment that offers the names closest to a misspelt one, and lists all when they are few.
+
+    Parameters
+    ----------
+    name : str
+        As it was given.
+    known : list of str
+    """
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
     return f"{hint}Known: {', '.join(sorted(known)) or 'none'}."
@@ -138,6 +145,12 @@ def _hints(entry: Callable[..., Any]) -> dict[str, Any]:
 def fits(value: Any, hint: Any) -> bool:
     """Whether a plain value, as a config holds them, fits an annotation; annotations of other things always do.
 
+    Parameters
+    ----------
+    value : object
+    hint : type or typing construct
+        int, float, str, bool, None, their unions, and lists, tuples and sequences of them are compared.
+
     Examples
     --------
     >>> fits(3, float), fits("abc", int), fits(True, int), fits([8, 8], Sequence[int]), fits(None, float | None)
@@ -168,6 +181,12 @@ def as_annotated(value: Any, hint: Any) -> Any:
     """A value that fits an annotation, with whole numbers as floats where only floats are asked for.
 
     ``length=1`` and ``length=1.0`` are then one and the same spec, to the last byte.
+
+    Parameters
+    ----------
+    value : object
+        One that `fits`.
+    hint : type or typing construct
 
     Examples
     --------

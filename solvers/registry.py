@@ -59,6 +59,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self.group = group
         self._entries: dict[str, T] = {}
+        self._broken: dict[str, str] = {}
         self._discovered = group is None
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -78,12 +79,18 @@ class Registry(Generic[T]):
             return
         self._discovered = True
         for point in entry_points(group=self.group or ""):
-            if point.name not in self._entries:
+            if point.name in self._entries:
+                continue
+            try:
                 self._entries[point.name] = point.load()
+            except Exception as error:  # whatever somebody's module does at its import; others' names are not its fault
+                self._broken[point.name] = f"{self.kind} {point.name!r} ({point.value}) cannot be imported: {error!r}"
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
             self._discover()
+        if name in self._broken:
+            raise ValueError(self._broken[name])
         if name not in self._entries:
             raise ValueError(f"unknown {self.kind} {name!r}. {near_names(str(name), list(self._entries))}")
         return self._entries[name]

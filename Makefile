@@ -1,12 +1,13 @@
 # make demo: from nothing to a dataset, a trained operator and a report.   make test: the test suite.
-# Both make .venv first where it is missing. For another Python: make PYTHON=python3.12 demo.
+# make docs: the documentation site.
+# All make .venv first where it is missing. For another Python: make PYTHON=python3.12 demo.
 # For a CPU-only torch where pip would fetch the CUDA one: make TORCH_INDEX=https://download.pytorch.org/whl/cpu demo.
 PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
 DEMO := outputs/demo
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test lint slow docs clean
 
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
@@ -37,5 +38,13 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site, in docs/_build/index.html. A broken link, a reference to nothing or an undocumented public name is an error.
+docs: .venv/docs
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build
+
+.venv/docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf .venv outputs build dist *.egg-info
+	rm -rf .venv docs/_build docs/api docs/project outputs build dist *.egg-info

@@ -25,7 +25,13 @@ from solvers.stencil import StencilOperator
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """``u = value`` on a side; value is a number or an array of the side's shape."""
+    """``u = value`` on a side; value is a number or an array of the side's shape.
+
+    Parameters
+    ----------
+    value : float or array
+        A number, or an array of the side's shape.
+    """
 
     value: ArrayLike = 0.0
     kind = "dirichlet"
@@ -37,7 +43,13 @@ class Dirichlet:
 
 @dataclass(frozen=True)
 class Neumann:
-    """``a du/dn = value`` on a side, n pointing outwards: value is the flux that enters the box."""
+    """``a du/dn = value`` on a side, n pointing outwards: value is the flux that enters the box.
+
+    Parameters
+    ----------
+    value : float or array
+        A number, or an array of the side's shape; the flux that enters.
+    """
 
     value: ArrayLike = 0.0
     kind = "neumann"
@@ -49,7 +61,13 @@ class Neumann:
 
 @dataclass(frozen=True)
 class Robin:
-    """``transfer u + a du/dn = value`` on a side, n pointing outwards, transfer not negative."""
+    """``transfer u + a du/dn = value`` on a side, n pointing outwards, transfer not negative.
+
+    Parameters
+    ----------
+    transfer, value : float or array
+        Numbers, or arrays of the side's shape.
+    """
 
     transfer: ArrayLike
     value: ArrayLike = 0.0
@@ -75,12 +93,26 @@ Boundary = Sequence[tuple[Side, Side] | str]
 
 
 def boundary_names(boundary: Boundary) -> tuple[tuple[str, str], ...]:
-    """Names of the conditions per axis and side, as `StencilOperator` and the data files hold them."""
+    """Names of the conditions per axis and side, as `StencilOperator` and the data files hold them.
+
+    Parameters
+    ----------
+    boundary : sequence
+        One entry an axis, as `diffusion` takes it.
+    """
     return tuple((PERIODIC, PERIODIC) if isinstance(b, str) else (b[0].kind, b[1].kind) for b in boundary)
 
 
 def is_singular(boundary: Boundary, reaction: ArrayLike = 0.0) -> bool:
-    """Whether constants are in the null space: only Neumann and periodic sides, and no reaction."""
+    """Whether constants are in the null space: only Neumann and periodic sides, and no reaction.
+
+    Parameters
+    ----------
+    boundary : sequence
+        One entry an axis, as `diffusion` takes it.
+    reaction : float or array
+        The coefficient of u.
+    """
     names = {name for pair in boundary_names(boundary) for name in pair}
     return names <= {"neumann", PERIODIC} and not np.any(reaction)
 

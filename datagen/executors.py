@@ -42,7 +42,16 @@ def available_cores() -> int:
 
 @executors.register("serial")
 def serial(function: Callable[[Task], Outcome], tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
-    """One task after the other, in this process."""
+    """One task after the other, in this process.
+
+    Parameters
+    ----------
+    function : callable
+        Of one task.
+    tasks : sequence
+    workers : int
+        Of no effect.
+    """
     with threadpool_limits(limits=1):
         for task in tasks:
             yield function(task)
@@ -63,6 +72,14 @@ def _start_worker(parent: int) -> None:
 @executors.register("processes")
 def processes(function: Callable[[Task], Outcome], tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
     """A pool of worker processes; if this generator is closed early, the workers are ended at once.
+
+    Parameters
+    ----------
+    function : callable
+        Of one task; it and the tasks must pickle.
+    tasks : sequence
+    workers : int
+        Processes, each with one thread.
 
     Raises
     ------
@@ -96,6 +113,15 @@ def processes(function: Callable[[Task], Outcome], tasks: Sequence[Task], worker
 def chosen_executor(name: str, workers: int, address: str | None = None) -> Execute:
     """An executor by its name, its arguments looked at before anything is begun.
 
+    Parameters
+    ----------
+    name : str
+        Registered: "serial", "processes" or "dask".
+    workers : int
+        At least 1.
+    address : str, optional
+        Of a running scheduler, for dask alone.
+
     Raises
     ------
     ValueError
@@ -116,7 +142,12 @@ def chosen_executor(name: str, workers: int, address: str | None = None) -> Exec
 
 @contextlib.contextmanager
 def environment(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables for the processes started within."""
+    """Environment variables for the processes started within.
+
+    Parameters
+    ----------
+    values : dict of str to str
+    """
     before = {key: os.environ.get(key) for key in values}
     os.environ.update(values)
     try:

@@ -51,7 +51,14 @@ class Field:
 
 @dataclass(frozen=True)
 class Sample:
-    """The data of one problem: input fields of the grid's shape, and scalars, by name."""
+    """The data of one problem: input fields of the grid's shape, and scalars, by name.
+
+    Parameters
+    ----------
+    fields : mapping of str to ndarray
+        Of the grid's shape.
+    scalars : mapping of str to float
+    """
 
     fields: Mapping[str, NDArray[Any]]
     scalars: Mapping[str, float] = field(default_factory=dict)
@@ -183,7 +190,13 @@ families: Registry[type[Family]] = Registry("PDE family", "southwell.pdes")
 
 
 def register(name: str) -> Callable[[type[Family]], type[Family]]:
-    """Class decorator that adds a family under a name."""
+    """Class decorator that adds a family under a name.
+
+    Parameters
+    ----------
+    name : str
+        As it is asked for, ``pde=name``; a name can be taken only once.
+    """
 
     def add(family: type[Family]) -> type[Family]:
         family.name = name
@@ -202,6 +215,12 @@ def load_families() -> Registry[type[Family]]:
 
 def build(name: str, **parameters: Any) -> Family:
     """Make a family from its registered name and parameters.
+
+    Parameters
+    ----------
+    name : str
+    parameters
+        Fields of the family's dataclass; those left out have their defaults.
 
     Raises
     ------
@@ -224,6 +243,18 @@ def seed_sequence(root: int, family: str, split: str, index: int, attempt: int) 
     """The seed of one attempt at one sample: ``SeedSequence(root, spawn_key=(family, split, index, attempt))``.
 
     It does not depend on how many samples there are, how they are cut into shards or who computes them.
+
+    Parameters
+    ----------
+    root : int
+        Seed of the dataset.
+    family : str
+        Registered name.
+    split : {"train", "validation", "test"}
+    index : int
+        Place within the split.
+    attempt : int
+        0, and one more for every failed draw of this sample.
     """
     key = (zlib.crc32(family.encode()), SPLITS.index(split), index, attempt)
     return np.random.SeedSequence(root, spawn_key=key)

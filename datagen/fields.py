@@ -33,6 +33,13 @@ def wavenumbers(basis: str, modes: int, length: float) -> NDArray[np.float64]:
 
     periodic: ``0, 2 pi/L, 2 pi/L, 4 pi/L, 4 pi/L, ...`` (constant, cosine, sine, cosine, sine, ...);
     neumann: ``j pi/L`` from j = 0; dirichlet: ``j pi/L`` from j = 1.
+
+    Parameters
+    ----------
+    basis : {"periodic", "neumann", "dirichlet"}
+    modes : int
+    length : float
+        L.
     """
     index = np.arange(modes)
     if basis == "periodic":
@@ -93,6 +100,13 @@ def resolved_modes(basis: str, points: int, centring: str) -> int:
     """How many modes of a basis a grid tells apart; higher ones would alias.
 
     The Nyquist cosine of an even periodic grid is left out, since its sine partner vanishes on the grid.
+
+    Parameters
+    ----------
+    basis : {"periodic", "neumann", "dirichlet"}
+    points : int
+    centring : {"cell", "node", "periodic-node"}
+        Where the grid has its points.
     """
     if basis == "periodic":
         return 2 * ((points - 1) // 2) + 1

@@ -158,7 +158,16 @@ def _require_space(spec: Spec, shards: list[Shard], folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a dataset would take."""
+    """What a dataset would take.
+
+    Attributes
+    ----------
+    samples, shards, bytes : int
+    core_hours : float
+        CPU time of drawing, solving and checking.
+    measured : int
+        Samples that were made and thrown away for it.
+    """
 
     samples: int
     shards: int
@@ -176,7 +185,14 @@ class Estimate:
 
 
 def estimate(spec: Spec, measured: int = 5) -> Estimate:
-    """Samples, bytes and hours of a spec, from a few training samples solved here and now; writes nothing."""
+    """Samples, bytes and hours of a spec, from a few training samples solved here and now; writes nothing.
+
+    Parameters
+    ----------
+    spec : Spec
+    measured : int
+        Training samples to solve, at most.
+    """
     spec = planned(spec)
     measured = min(measured, spec.samples["train"])
     with threadpool_limits(limits=1):

@@ -85,6 +85,14 @@ class Grid:
 def as_shape(grid: int | Sequence[int], dimension: int, name: str = "grid") -> tuple[int, ...]:
     """One integer for all axes, or one integer per axis, as a shape.
 
+    Parameters
+    ----------
+    grid : int or sequence of int
+    dimension : int
+        Axes.
+    name : str
+        Of the argument, for messages.
+
     Examples
     --------
     >>> as_shape(64, 2)

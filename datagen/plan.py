@@ -39,6 +39,11 @@ _PATIENCE = 1.5  # times the best so far, after which a try ends
 def check_solver(options: Mapping[str, Any]) -> None:
     """Refuse solver options of a dataset that do not fit, on a small Poisson problem, before anything is written.
 
+    Parameters
+    ----------
+    options : mapping
+        ``method``, ``rtol``, ``atol``, ``maxiter``, ``M``, ``plan``: as `solvers.solve` takes them, M by its name.
+
     Raises
     ------
     ValueError
@@ -113,6 +118,10 @@ def work_of_a_sample(spec: "Spec") -> dict[str, float]:
 
     Ways are tried in the order of what is expected of them; one that turns out to cost more than `_PATIENCE` times the
     best so far is given up.
+
+    Parameters
+    ----------
+    spec : Spec
     """
     from datagen.draw import draw  # which needs the spec, which needs this file
 

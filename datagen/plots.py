@@ -72,6 +72,14 @@ def contact_sheet(store: Store, split: str = "train", start: int = 0, stop: int 
 def gif(store: Store, split: str = "train", index: int = 0, frames_per_second: int = 8) -> bytes:
     """An animation of the outputs of one sample through all its frames, as the bytes of a GIF file.
 
+    Parameters
+    ----------
+    store : Store
+    split : {"train", "validation", "test"}
+    index : int
+        Of the sample.
+    frames_per_second : int
+
     Raises
     ------
     ValueError
@@ -116,7 +124,12 @@ def gif(store: Store, split: str = "train", index: int = 0, frames_per_second: i
 
 
 def png(figure: Any) -> bytes:
-    """A figure as the bytes of a PNG file."""
+    """A figure as the bytes of a PNG file.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     return buffer.getvalue()
@@ -124,6 +137,10 @@ def png(figure: Any) -> bytes:
 
 def label(field: Field) -> str:
     """Name of a field with its units, where it has any.
+
+    Parameters
+    ----------
+    field : Field
 
     Examples
     --------
@@ -135,6 +152,11 @@ def label(field: Field) -> str:
 
 def plane(values: NDArray[Any]) -> NDArray[Any]:
     """Values on at most two axes: the middle slice of each further one.
+
+    Parameters
+    ----------
+    values : ndarray
+        On one axis or more.
 
     Examples
     --------
@@ -148,7 +170,17 @@ def plane(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def draw(axes: Any, mesh: Grid, values: NDArray[Any], scale: tuple[float, float]) -> Any:
-    """Draw one field of one sample with a colour scale (or limits of the ordinate); returns what was drawn."""
+    """Draw one field of one sample with a colour scale (or limits of the ordinate); returns what was drawn.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    mesh : Grid
+    values : ndarray
+        On one or two axes.
+    scale : (float, float)
+        Lowest and highest value shown.
+    """
     low, high = scale
     if values.ndim == 1:
         (curve,) = axes.plot(mesh.coordinates(0), values)
@@ -167,7 +199,12 @@ def draw(axes: Any, mesh: Grid, values: NDArray[Any], scale: tuple[float, float]
 
 
 def colour_scale(values: list[NDArray[Any]]) -> tuple[float, float]:
-    """Lowest and highest of the finite values, symmetric about zero where both signs weigh."""
+    """Lowest and highest of the finite values, symmetric about zero where both signs weigh.
+
+    Parameters
+    ----------
+    values : list of ndarray
+    """
     finite = np.concatenate([v[np.isfinite(v)].ravel() for v in values])
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     if low < 0 < high and min(-low, high) > 0.1 * max(-low, high):

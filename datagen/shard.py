@@ -215,7 +215,15 @@ def require_few_failures(spec: Spec, failures: Sequence[str]) -> None:
 
 
 def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
-    """Compute a shard and write it and its sidecar; returns the sidecar."""
+    """Compute a shard and write it and its sidecar; returns the sidecar.
+
+    Parameters
+    ----------
+    spec : Spec
+    shard : Shard
+    folder : Path
+        Of the dataset.
+    """
     started = time.perf_counter()
     family, count = spec.family, shard.stop - shard.start
     fields = {f.name: np.empty((count, *family.stored_shape(f)), spec.dtype) for f in family.fields}

@@ -539,6 +539,19 @@ def read_array(
 ) -> NDArray[Any]:
     """Values of a dataset of a shard (a part of it), after its shape was compared with what the spec implies.
 
+    Parameters
+    ----------
+    file : h5py.File
+        As `open_shard` gives it.
+    name : str
+        Path within the file.
+    shape : tuple of int
+        What the spec implies.
+    path : Path
+        Of the file, for messages.
+    part : slice or tuple of slices and int
+        What to read; all by default.
+
     Raises
     ------
     DamagedShard
@@ -559,6 +572,11 @@ def read_array(
 def open_store(path: str | Path) -> Store:
     """Open a finished dataset for reading.
 
+    Parameters
+    ----------
+    path : path
+        The dataset's folder.
+
     Raises
     ------
     ValueError
@@ -568,6 +586,11 @@ def open_store(path: str | Path) -> Store:
 
 
 def estimated_bytes(spec: Spec) -> int:
-    """Bytes of the finished dataset: fields, and about 200 bytes of records a sample and 24 kB a shard."""
+    """Bytes of the finished dataset: fields, and about 200 bytes of records a sample and 24 kB a shard.
+
+    Parameters
+    ----------
+    spec : Spec
+    """
     samples = sum(spec.samples.values())
     return samples * (spec.sample_bytes() + 200) + math.ceil(samples / spec.shard_size) * 24_000

@@ -59,6 +59,12 @@ def dirichlet_diffusion(coefficient: NDArray[np.float64], mesh: Grid) -> sparse.
 
     D is the difference along an axis (Kronecker product of identities and `_gradient`), W holds face coefficients
     times the share of the face's control length in the cell volume.
+
+    Parameters
+    ----------
+    coefficient : ndarray, of the grid's shape
+        a.
+    mesh : Grid
     """
     total = sparse.csr_array((mesh.size, mesh.size))
     for axis, (points, spacing) in enumerate(zip(mesh.shape, mesh.spacing, strict=True)):
@@ -90,13 +96,26 @@ _independent.update(STEADY)
 
 
 def independent_system(family: Family, sample: Sample) -> System | None:
-    """The linear system of a sample, assembled without `datagen.discretise`; None for families not known here."""
+    """The linear system of a sample, assembled without `datagen.discretise`; None for families not known here.
+
+    Parameters
+    ----------
+    family : Family
+    sample : Sample
+    """
     assemble = _independent.get(type(family))
     return None if assemble is None else assemble(family, sample)
 
 
 def unknowns(family: Family, stored: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The vector that the independent system is about, and the size that the rounding of each entry is relative to."""
+    """The vector that the independent system is about, and the size that the rounding of each entry is relative to.
+
+    Parameters
+    ----------
+    family : Family
+    stored : mapping of str to ndarray
+        Output fields by name.
+    """
     outputs = [np.asarray(stored[f.name], dtype=np.float64) for f in family.role("output")]
     if isinstance(family, Darcy) and family.legacy_fno:
         return legacy_fno_values(outputs[0])

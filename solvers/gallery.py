@@ -103,6 +103,15 @@ def poisson(
     With Dirichlet sides its eigenvalues are :math:`\sum_a \frac{4}{h_a^2}\sin^2\frac{\pi k_a}{2(n_a+1)}`,
     :math:`k_a = 1..n_a`.
 
+    Parameters
+    ----------
+    shape : int or sequence of int
+        Points per axis.
+    spacing : float or sequence of float
+        Between points, one for all axes or one an axis.
+    boundary : name or (low, high) pairs
+        As `diffusion` takes it.
+
     Examples
     --------
     >>> poisson((2, 2)).tocsr().toarray()
@@ -117,6 +126,15 @@ def poisson(
 def jumps(shape: int | Sequence[int], contrast: float = 4.0, blocks: int = 4) -> np.ndarray:
     """Chequerboard coefficient field: 1 and `contrast` in `blocks` squares per axis.
 
+    Parameters
+    ----------
+    shape : int or sequence of int
+        Points per axis.
+    contrast : float
+        The other value; 1 is the first.
+    blocks : int
+        Squares per axis.
+
     Examples
     --------
     >>> jumps((4,), contrast=10.0, blocks=2)
@@ -129,6 +147,13 @@ def jumps(shape: int | Sequence[int], contrast: float = 4.0, blocks: int = 4) ->
 
 def anisotropic(shape: int | Sequence[int], ratio: float = 100.0) -> StencilOperator:
     r"""Diffusion `ratio` times stronger along the first axis than along the others; Dirichlet.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+        Points per axis.
+    ratio : float
+        Coefficient of the first axis; the others have 1.
 
     Examples
     --------
@@ -149,6 +174,17 @@ def convection_diffusion(
 
     Upwinding keeps it an M-matrix at every cell Péclet number :math:`|v| h/\kappa`. Each component of the velocity is a
     number or a field ``(*grid)``.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+        Points per axis.
+    velocity : sequence of float or ndarray
+        v, one component an axis.
+    diffusivity : float
+        The constant :math:`\kappa`.
+    spacing : float or sequence of float
+        Between points, one for all axes or one an axis.
 
     Examples
     --------
@@ -181,6 +217,15 @@ def helmholtz(
 
     Indefinite as soon as :math:`k^2` exceeds the smallest eigenvalue of `poisson`. The wavenumber k is a number or a
     field ``(*grid)``.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+        Points per axis.
+    wavenumber : float or ndarray
+        k.
+    spacing : float or sequence of float
+        Between points, one for all axes or one an axis.
 
     Examples
     --------
@@ -217,6 +262,16 @@ def constant_sequence(
 
     The matrix is the same object each time; the context is that of the right-hand side.
 
+    Parameters
+    ----------
+    length : int
+        Systems.
+    shape : int or sequence of int
+        Points per axis.
+    drift : float in [0, 1]
+        Relative change of the random source from one system to the next; 1 makes them independent.
+    seed : int
+
     Examples
     --------
     >>> systems = list(constant_sequence(length=3, shape=(8, 8)))
@@ -240,6 +295,18 @@ def darcy_sequence(
     contrast: float | None = None,
 ) -> Iterator[Similar]:
     r"""Darcy flow :math:`-\nabla\cdot(a \nabla u) = 1`: a = exp g, or 3 and 3 `contrast` by the sign of g.
+
+    Parameters
+    ----------
+    length : int
+        Systems.
+    shape : int or sequence of int
+        Points per axis.
+    drift : float in [0, 1]
+        Relative change of the random field g from one system to the next; 1 makes them independent.
+    seed : int
+    contrast : float, optional
+        Of a binary coefficient; left out, the coefficient is lognormal.
 
     Examples
     --------
@@ -266,6 +333,17 @@ def helmholtz_sequence(
 ) -> Iterator[Similar]:
     r"""Waves in a random medium, :math:`-\nabla^2 u - k^2 u = 1` with k = `wavenumber` (1 + `deviation` g): indefinite.
 
+    Parameters
+    ----------
+    length : int
+        Systems.
+    shape : int or sequence of int
+        Points per axis.
+    drift : float in [0, 1]
+        Relative change of the random field g from one system to the next; 1 makes them independent.
+    seed : int
+    wavenumber, deviation : float
+
     Examples
     --------
     >>> A, b, context = next(helmholtz_sequence(shape=(20, 20)))
@@ -285,6 +363,16 @@ def convection_diffusion_sequence(
     length: int = 300, shape: int | Sequence[int] = (100, 100), drift: float = 1.0, seed: int = 0
 ) -> Iterator[Similar]:
     r"""Transport :math:`-\nabla^2 u + v\cdot\nabla u = 1`, v = (60, 40, ...) each modulated by 50 % at random; upwind.
+
+    Parameters
+    ----------
+    length : int
+        Systems.
+    shape : int or sequence of int
+        Points per axis.
+    drift : float in [0, 1]
+        Relative change of the random fields that modulate v from one system to the next; 1 makes them independent.
+    seed : int
 
     Examples
     --------
@@ -317,6 +405,18 @@ def heat_sequence(
     The conductivity :math:`\kappa = e^g` drifts, the source is a bump that goes round (after Khodak et al., Learning to
     relax, arXiv 2310.02246, section 4). The states on the right-hand sides are exact, by sine transforms; the context
     is :math:`\kappa_t`.
+
+    Parameters
+    ----------
+    length : int
+        Systems.
+    shape : int or sequence of int
+        Points per axis.
+    drift : float in [0, 1]
+        Relative change of the random exponent g from one system to the next; 1 makes them independent.
+    seed : int
+    step : float
+        The time step :math:`\tau`.
 
     Examples
     --------

@@ -45,6 +45,7 @@ class Tridiagonal:
 
     @property
     def row_sums(self) -> np.ndarray:
+        """Of each row: zero where constants are annihilated."""
         sums = self.diagonal.copy()
         sums[:-1] += self.links
         sums[1:] += self.links
@@ -57,6 +58,7 @@ class Tridiagonal:
         return replace(self, diagonal=self.diagonal + shift)
 
     def toarray(self) -> np.ndarray:
+        """The dense matrix."""
         matrix = np.diag(self.diagonal) + np.diag(self.links, 1) + np.diag(self.links, -1)
         matrix[0, -1] += self.corner
         matrix[-1, 0] += self.corner

@@ -83,6 +83,13 @@ def tour_length(parameters: Any, permutation: Any = None, distance: str = "eucli
 
     Arguments and errors are those of `order`.
 
+    Parameters
+    ----------
+    parameters, distance
+        As for `order`.
+    permutation : array of int, shape (N,), optional
+        Left out, the systems are taken as they come.
+
     Examples
     --------
     >>> tour_length(np.array([0.0, 10.0, 1.0])), tour_length(np.array([0.0, 10.0, 1.0]), [0, 2, 1])

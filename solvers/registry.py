@@ -18,7 +18,14 @@ T = TypeVar("T", bound=Callable[..., Any])
 
 
 def near_names(name: str, known: list[str]) -> str:
-    """Sentence fragment that offers the names closest to a misspelt one, and lists all when they are few."""
+    """Sentence fragment that offers the names closest to a misspelt one, and lists all when they are few.
+
+    Parameters
+    ----------
+    name : str
+        As it was given.
+    known : list of str
+    """
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
     return f"{hint}Known: {', '.join(sorted(known)) or 'none'}."
@@ -52,6 +59,7 @@ class Registry(Generic[T]):
         self.kind = kind
         self.group = group
         self._entries: dict[str, T] = {}
+        self._broken: dict[str, str] = {}
         self._discovered = group is None
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -71,12 +79,18 @@ class Registry(Generic[T]):
             return
         self._discovered = True
         for point in entry_points(group=self.group or ""):
-            if point.name not in self._entries:
+            if point.name in self._entries:
+                continue
+            try:
                 self._entries[point.name] = point.load()
+            except Exception as error:  # whatever somebody's module does at its import; others' names are not its fault
+                self._broken[point.name] = f"{self.kind} {point.name!r} ({point.value}) cannot be imported: {error!r}"
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
             self._discover()
+        if name in self._broken:
+            raise ValueError(self._broken[name])
         if name not in self._entries:
             raise ValueError(f"unknown {self.kind} {name!r}. {near_names(str(name), list(self._entries))}")
         return self._entries[name]
@@ -138,6 +152,12 @@ def _hints(entry: Callable[..., Any]) -> dict[str, Any]:
 def fits(value: Any, hint: Any) -> bool:
     """Whether a plain value, as a config holds them, fits an annotation; annotations of other things always do.
 
+    Parameters
+    ----------
+    value : object
+    hint : type or typing construct
+        int, float, str, bool, None, their unions, and lists, tuples and sequences of them are compared.
+
     Examples
     --------
     >>> fits(3, float), fits("abc", int), fits(True, int), fits([8, 8], Sequence[int]), fits(None, float | None)
@@ -168,6 +188,12 @@ def as_annotated(value: Any, hint: Any) -> Any:
     """A value that fits an annotation, with whole numbers as floats where only floats are asked for.
 
     ``length=1`` and ``length=1.0`` are then one and the same spec, to the last byte.
+
+    Parameters
+    ----------
+    value : object
+        One that `fits`.
+    hint : type or typing construct
 
     Examples
     --------

@@ -1,0 +1,1 @@
+"""Console scripts: the only modules of this room that know Hydra."""

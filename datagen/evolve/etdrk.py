@@ -32,6 +32,11 @@ _SHRINK = 0.8  # of the current step: when the rule falls below, the rest of the
 def phi_functions(z: Array) -> tuple[Array, Array, Array]:
     """``phi_1, phi_2, phi_3`` of real or complex arguments.
 
+    Parameters
+    ----------
+    z : array
+        Of any shape; the results have the same.
+
     Examples
     --------
     >>> [float(phi) for phi in phi_functions(np.array(0.0))]      # 1/1!, 1/2!, 1/3!

@@ -37,14 +37,26 @@ _HALVINGS = 8  # of a step that keeps losing positivity, before it is called a f
 
 @dataclass(frozen=True)
 class Outflow(Neumann):
-    """A side through which waves leave: every quantity has zero gradient."""
+    """A side through which waves leave: every quantity has zero gradient.
+
+    Parameters
+    ----------
+    value : float or array
+        Zero.
+    """
 
     kind = "outflow"
 
 
 @dataclass(frozen=True)
 class Wall(Neumann):
-    """A reflecting side: the normal velocity changes sign in the mirror image, everything else is even."""
+    """A reflecting side: the normal velocity changes sign in the mirror image, everything else is even.
+
+    Parameters
+    ----------
+    value : float or array
+        Zero.
+    """
 
     kind = "wall"
 
@@ -87,7 +99,17 @@ class ConservationLaw(Protocol):
 
 @dataclass
 class Work:
-    """What was done: the same for the same problem on every machine."""
+    """What was done: the same for the same problem on every machine.
+
+    Attributes
+    ----------
+    steps : int
+    evaluations : int
+        Of L, the right-hand side.
+    riemann_problems : int
+    first_order_cells : int
+        Cells in which a stage was repeated at first order.
+    """
 
     steps: int = 0
     evaluations: int = 0  # of L

@@ -284,7 +284,16 @@ class StepSolver:
 
 
 def run(solver: LinearSolver, system: LinearSystem, guess: Array) -> Result:
-    """Solve one system by whatever solver there is, from a state as first guess if it takes one."""
+    """Solve one system by whatever solver there is, from a state as first guess if it takes one.
+
+    Parameters
+    ----------
+    solver : mapping, SequenceSolver or callable
+        Keywords for `solvers.solve`, a stream's solver, or ``(A, b, x0=guess) -> Result``.
+    system : LinearSystem
+    guess : ndarray
+        The state from which the step begins.
+    """
     if isinstance(solver, SequenceSolver):  # has a first guess of its own
         return solver.solve(system.A, system.b)
     x0 = system.to_vector(guess)

@@ -136,7 +136,17 @@ class SpectralFamily(EvolvingFamily):
 
 
 def convective_step(state: Array, speed: float, mesh: Grid, courant: float) -> float:
-    """``courant * h / max |speed * state|``, h the smallest spacing; infinite for the zero state."""
+    """``courant * h / max |speed * state|``, h the smallest spacing; infinite for the zero state.
+
+    Parameters
+    ----------
+    state : ndarray
+    speed : float
+        By which the state is multiplied to give the speed of its waves.
+    mesh : Grid
+    courant : float
+        The Courant number asked for.
+    """
     fastest = abs(speed) * float(np.max(np.abs(state)))
     return courant * min(mesh.spacing) / fastest if fastest > 0 else math.inf
 
@@ -144,6 +154,17 @@ def convective_step(state: Array, speed: float, mesh: Grid, courant: float) -> f
 def periodic_field(
     rng: np.random.Generator, mesh: Grid, alpha: float, tau: float, standard_deviation: float, zero_mean: bool = True
 ) -> Array:
-    """A periodic Gaussian field on the mesh, of covariance proportional to ``(-Laplacian + tau^2)^(-alpha)``."""
+    """A periodic Gaussian field on the mesh, of covariance proportional to ``(-Laplacian + tau^2)^(-alpha)``.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    mesh : Grid
+    alpha, tau : float
+    standard_deviation : float
+        Over the ensemble.
+    zero_mean : bool
+        Leave the constant mode out.
+    """
     field = GaussianRandomField(alpha, tau, basis="periodic", lengths=mesh.lengths, zero_mean=zero_mean)
     return field.with_standard_deviation(standard_deviation).sample(rng.spawn(1)[0], mesh)

@@ -36,6 +36,11 @@ FORMATS: dict[str, ModuleType] = {
 def format_named(name: str) -> ModuleType:
     """The module of a format.
 
+    Parameters
+    ----------
+    name : str
+        A key of `FORMATS`.
+
     Raises
     ------
     ValueError
@@ -98,6 +103,15 @@ def write_file(samples: Samples, path: str | Path, layout: str) -> Path:
 
 def export(store: Store, path: str | Path, layout: str, split: str = "train") -> Path:
     """Write one split of a dataset in another format.
+
+    Parameters
+    ----------
+    store : Store
+    path : path
+        Of the file to write.
+    layout : str
+        Name of a format.
+    split : {"train", "validation", "test"}
 
     Raises
     ------

@@ -25,9 +25,10 @@ class Burgers(SpectralFamily):
         u_t + (u^2 / 2)_x = nu u_xx,    x in [0, length),
 
     dimensionless, at the points ``i length / grid``. Pseudo-spectral, without aliasing; the mean of u is conserved to
-    rounding. The step is at most ``0.25 h / max |u|`` (h the spacing, or ``3 nu / max |u|`` if that is less): |u| never
-    exceeds its first maximum, so what is stable at first stays so. Where shocks are resolved, its error is of the size
-    of the grid's or below; where they are not, it is still the step's that is below 1e-5 of max |u| between frames.
+    rounding. The step is at most ``0.25 h / max |u|`` (h the spacing, or ``3 nu / max |u|`` if that is less): never
+    does ``|u|`` exceed its first maximum, so what is stable at first stays so. Where shocks are resolved, its error is
+    of the size of the grid's or below; where they are not, it is still the step's that is below 1e-5 of ``max |u|``
+    between frames.
 
     The initial field is Gaussian with covariance proportional to ``(-d^2/dx^2 + tau^2)^(-alpha)``. The defaults are
     those of Li et al. 2021 (Fourier Neural Operator, section 5.1), N(0, 625 (-Laplacian + 25)^-2), drawn by wavenumber;

@@ -170,6 +170,12 @@ def impedance(k: NDArray[np.float64], mesh: Grid) -> NDArray[np.complex128]:
 
     The half cell of conductance ``c = 2 / h`` in series with the side's transfer coefficient ``t = -i k`` lets the flux
     ``c t / (c + t) u`` out.
+
+    Parameters
+    ----------
+    k : ndarray, of the grid's shape
+        Wavenumber.
+    mesh : Grid
     """
     added = np.zeros(mesh.shape, dtype=np.complex128)
     for axis, h in enumerate(mesh.spacing):

@@ -15,7 +15,13 @@ from datagen.grids import CENTRINGS, Grid
 
 @dataclass(frozen=True)
 class Stated:
-    """A condition at a side that is known by its name alone."""
+    """A condition at a side that is known by its name alone.
+
+    Parameters
+    ----------
+    kind : str
+        Its name: "dirichlet", "wall", ...
+    """
 
     kind: str
 

@@ -22,6 +22,12 @@ def _jump(p: float, side: _Side, gamma: float) -> float:
 def star_state(left: _Side, right: _Side, gamma: float = 1.4) -> tuple[float, float]:
     """Pressure and velocity between the two outer waves.
 
+    Parameters
+    ----------
+    left, right : (density, velocity, pressure)
+    gamma : float
+        Ratio of specific heats.
+
     Raises
     ------
     ValueError

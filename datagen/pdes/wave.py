@@ -30,7 +30,13 @@ _ENERGY = 1e-5
 
 @dataclass(frozen=True)
 class Absorbing(Robin):
-    """A side that lets waves out, ``c du/dn = -u_t``: a Robin condition in u_t, with the sample's c for coefficient."""
+    """A side that lets waves out, ``c du/dn = -u_t``: a Robin condition in u_t, with the sample's c for coefficient.
+
+    Parameters
+    ----------
+    transfer, value : float or array
+        As for `Robin`, of u_t: c and 0.
+    """
 
     kind = "absorbing"
 

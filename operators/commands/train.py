@@ -10,6 +10,7 @@ import signal
 from typing import Any
 
 from datagen.commands.cli import run
+from operators.commands.own_options import offer_own_options
 
 
 def train_command(config: dict[str, Any]) -> None:
@@ -35,6 +36,7 @@ def train_command(config: dict[str, Any]) -> None:
 
 def main() -> None:
     """Console entry point."""
+    offer_own_options()
     run(train_command, "train", job_folders=True)
 
 

@@ -60,6 +60,11 @@ def best_fixed(costs: np.ndarray) -> tuple[int, float]:
 def best_per_instance(costs: np.ndarray) -> float:
     """The total of the best arm for each system.
 
+    Parameters
+    ----------
+    costs : ndarray, shape (systems, arms)
+        What each system costs with each arm.
+
     Examples
     --------
     >>> best_per_instance(np.array([[3.0, 4.0], [9.0, 5.0]]))

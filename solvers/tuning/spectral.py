@@ -30,6 +30,11 @@ _ACCURACY = 5e-3  # of 1 - mu, thus 2.5e-3 of 2 - omega
 def young_omega(radius: float) -> float:
     """Young's factor for a Jacobi radius.
 
+    Parameters
+    ----------
+    radius : float
+        Spectral radius of Jacobi's iteration matrix; what is above 1 counts as 1.
+
     Examples
     --------
     >>> n = 31  # Poisson on n points a side

@@ -155,9 +155,11 @@ class Fast:
         self._back: Callable[..., np.ndarray] = getattr(scipy.fft, "i" + family.lower())
 
     def forward(self, x: np.ndarray, out: np.ndarray) -> None:
+        """Coefficients of the modes into `out`, which may be x."""
         self._in_place(self._there, x, out)
 
     def inverse(self, y: np.ndarray, out: np.ndarray) -> None:
+        """The field from its coefficients into `out`, which may be y."""
         self._in_place(self._back, y, out)
 
     def _in_place(self, transform: Callable[..., np.ndarray], x: np.ndarray, out: np.ndarray) -> None:
@@ -180,9 +182,11 @@ class Periodic:
         self._n = given.n
 
     def forward(self, x: np.ndarray, out: np.ndarray) -> None:
+        """Coefficients of the modes into `out`, which may be x."""
         np.copyto(out, scipy.fft.rfft(x, axis=1).view(x.dtype))
 
     def inverse(self, y: np.ndarray, out: np.ndarray) -> None:
+        """The field from its coefficients into `out`, which may be y."""
         modes = y.view(np.result_type(y.dtype, np.complex64))
         np.copyto(out, scipy.fft.irfft(modes, n=self._n, axis=1, overwrite_x=True))
 
@@ -199,6 +203,7 @@ class Eigenvectors:
         self._work = np.empty(0, dtype=dtype)
 
     def forward(self, x: np.ndarray, out: np.ndarray) -> None:
+        """Coefficients of the modes into `out`, which may be x."""
         folded = self._workspace(x)
         if len(self._bases) == 1:
             np.copyto(folded, x)
@@ -207,6 +212,7 @@ class Eigenvectors:
         self._multiply(folded, out, transposed=True)
 
     def inverse(self, y: np.ndarray, out: np.ndarray) -> None:
+        """The field from its coefficients into `out`, which may be y."""
         folded = self._workspace(y)
         self._multiply(y, folded, transposed=False)
         if len(self._bases) == 1:

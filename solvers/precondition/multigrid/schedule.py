@@ -104,6 +104,7 @@ class Plan:
 
     @property
     def places(self) -> list[dict[str, int]]:
+        """Of each level, where its arrays start in the arena, by name."""
         return self._places[0]
 
     @cached_property
@@ -124,9 +125,11 @@ class Plan:
 
     @property
     def arena_size(self) -> int:
+        """Numbers in the arena, workspace included."""
         return self._places[3]
 
     def line_axes(self, level: int) -> tuple[int, ...]:
+        """Axes along which a level smooths by lines; none where it smooths by points."""
         smoother = self.smoothers[level]
         return () if isinstance(smoother, str) else smoother
 

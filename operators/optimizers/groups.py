@@ -9,7 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from operators.layers.tucker import DenseSpectralWeight, TuckerSpectralWeight
+from operators.layers.spectral_weights import (
+    CPSpectralWeight,
+    DenseSpectralWeight,
+    TTSpectralWeight,
+    TuckerSpectralWeight,
+)
 from solvers.registry import Registry
 
 Groups = list[dict[str, Any]]
@@ -37,7 +42,7 @@ def complex_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
     [(8, 8, 4, 3, 2), (8, 8, 4, 3, 2)]
     """
     for layer in module.modules():
-        if isinstance(layer, (DenseSpectralWeight, TuckerSpectralWeight)):
+        if isinstance(layer, (DenseSpectralWeight, TuckerSpectralWeight, CPSpectralWeight, TTSpectralWeight)):
             yield from layer.parameters()
 
 

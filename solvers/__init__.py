@@ -19,6 +19,7 @@ from solvers.api import solve
 from solvers.direct import Factorisation, direct
 from solvers.krylov.bicgstab import bicgstab
 from solvers.krylov.cg import cg
+from solvers.krylov.conjugate_directions import conjugate_directions
 from solvers.krylov.deflated_cg import deflated_cg, sine_modes
 from solvers.krylov.flexible_cg import flexible_cg
 from solvers.krylov.gcrodr import gcrodr
@@ -67,6 +68,7 @@ __all__ = [
     "bicgstab",
     "cg",
     "chebyshev",
+    "conjugate_directions",
     "deflated_cg",
     "direct",
     "flexible_cg",

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from datagen.executors import THREAD_VARIABLES, environment, executors
+from datagen.executors import THREAD_VARIABLES, environment, executors, interrupts_held
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
@@ -74,7 +74,7 @@ def dask(
         stack.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL)
         if address is None:
-            with environment(dict.fromkeys(THREAD_VARIABLES, "1")):
+            with environment(dict.fromkeys(THREAD_VARIABLES, "1")), interrupts_held():
                 cluster = LocalCluster(
                     n_workers=min(workers, len(tasks)),
                     threads_per_worker=1,

@@ -29,7 +29,8 @@ def draw(spec: Spec, split: str, index: int, attempt: int = 0) -> Sample:
         If given inputs are not there any more, are others than the spec's, or are not finite.
     """
     seeds = seed_sequence(spec.seed, spec.family.name, split, index, attempt)
-    sample = spec.family.sample(np.random.default_rng(seeds))
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # what is not finite is a failed draw
+        sample = spec.family.sample(np.random.default_rng(seeds))
     if spec.inputs is not None:
         row = row_of(spec.samples, split, index)
         given = {}

@@ -7,13 +7,14 @@ made it, and yields results as they come. On a cluster each job can also take it
 
 import contextlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -89,7 +90,7 @@ def processes(function: Callable[[Task], Outcome], tasks: Sequence[Task], worker
     if not tasks:
         return
     # Fresh interpreters, started with one thread a library: a fork would inherit thread pools, and their locks.
-    with environment(dict.fromkeys(THREAD_VARIABLES, "1")):
+    with environment(dict.fromkeys(THREAD_VARIABLES, "1")), interrupts_held():
         pool = ProcessPoolExecutor(
             min(workers, len(tasks)), get_context("spawn"), initializer=_start_worker, initargs=(os.getpid(),)
         )
@@ -138,6 +139,23 @@ def chosen_executor(name: str, workers: int, address: str | None = None) -> Exec
     if address is not None:
         raise ValueError(f"executor.address is for executor=dask, got {address!r} with executor={name}")
     return execute
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Threads and processes that begin within never see Ctrl-C, which a terminal sends to all: this thread ends them.
+
+    What they would say of it are tracebacks. One that comes meanwhile is delivered at the end.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # whose start would let interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ A family is a frozen dataclass of physical parameters and a grid. ``sample(rng)`
 """
 
 import importlib
+import math
 import pkgutil
 import zlib
 from abc import ABC, abstractmethod
@@ -21,6 +22,7 @@ from datagen.grids import Grid
 from solvers.registry import Registry
 
 ROLES = ("input", "output", "constant")
+_SMALLEST, _LARGEST = 1e-30, 1e30  # of parameters
 
 
 @dataclass(frozen=True)
@@ -232,8 +234,26 @@ def build(name: str, **parameters: Any) -> Family:
     >>> build("darcy", grid=32).mesh.shape
     (32, 32)
     """
+    for key, value in parameters.items():
+        _refuse_absurd(name, key, value)
     family: Family = load_families().build(name, **parameters)
     return family
+
+
+def _refuse_absurd(name: str, key: str, value: Any) -> None:
+    """Refuse numbers whose squares and cubes leave double precision, before anybody computes with them."""
+    if isinstance(value, (list, tuple)):
+        for entry in value:
+            _refuse_absurd(name, key, entry)
+        return
+    if not isinstance(value, (int, float)) or (isinstance(value, float) and not math.isfinite(value)):
+        return  # which the family itself looks at
+    if value != 0 and not _SMALLEST <= abs(value) <= _LARGEST:
+        shown = f"{value:g}" if isinstance(value, float) else f"{str(value)[:20]}..."
+        raise ValueError(
+            f"{name}: {key} must be 0 or between {_SMALLEST:g} and {_LARGEST:g} in size, to be computed with in double "
+            f"precision; got {shown}. Choose units in which it is moderate"
+        )
 
 
 SPLITS = ("train", "validation", "test")

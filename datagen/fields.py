@@ -195,7 +195,13 @@ class GaussianRandomField:
 
         The average is ``sum_j lambda_j / volume`` over a fixed number of modes, whatever grid the field is drawn on.
         """
-        return replace(self, sigma=standard_deviation / math.sqrt(_average_variance(replace(self, sigma=1.0))))
+        variance = _average_variance(replace(self, sigma=1.0))
+        if not 0 < variance < math.inf:
+            raise ValueError(
+                f"alpha={self.alpha:g} and tau={self.tau:g} on a box of {self.lengths} give a field of variance "
+                f"{variance:g}, which double precision cannot hold; choose a smaller alpha, or tau nearer to 1 / length"
+            )
+        return replace(self, sigma=standard_deviation / math.sqrt(variance))
 
     def _modes(self, grid: Grid) -> tuple[int, ...]:
         resolved = [resolved_modes(b, n, grid.centring) for b, n in zip(self.bases, grid.shape, strict=True)]
@@ -253,4 +259,5 @@ def _average_variance(field: GaussianRandomField) -> float:
     """Variance averaged over the box; the same for every sample of a family, hence remembered."""
     dimension = len(field.lengths)
     count = _NORMALISATION_MODES.get(dimension, 32)
-    return float(field.eigenvalues((count,) * dimension).sum()) / math.prod(field.lengths)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        return float(field.eigenvalues((count,) * dimension).sum()) / math.prod(field.lengths)

@@ -6,6 +6,7 @@ interruptions, gets the same bytes; so resuming is only a matter of looking whic
 
 import errno
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from datagen.executors import chosen_executor
@@ -103,6 +105,7 @@ def generate(
     folder = Path(folder)
     check_share(shard_index, shard_count)
     execute = chosen_executor(executor, workers, address)
+    _require_memory(spec)
     spec = planned(spec, folder)
     prepare_folder(spec, folder)
     mine = spec.shards if shard_count is None else spec.shards[shard_index::shard_count]
@@ -142,6 +145,25 @@ def generate(
     if shard_count is None:
         merge(folder, fresh)
     return folder
+
+
+def _require_memory(spec: Spec) -> None:
+    """Refuse, before anything is computed or written, shards that do not fit into this machine's memory."""
+    if not hasattr(os, "sysconf"):
+        return
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    rows = min(spec.shard_size, max(spec.samples.values()))
+    # The fields of a shard and the file that is made of them; one sample in double precision while it is made.
+    needed = 2 * rows * spec.sample_bytes() + spec.sample_bytes() * (8 // np.dtype(spec.dtype).itemsize)
+    if needed > total:
+        family = spec.family
+        grid = " x ".join(map(str, family.mesh.shape))
+        frames = f" and pde.frames={len(family.times)}" if family.evolves else ""
+        sample = f"a sample of pde.grid={grid}{frames} is {spec.sample_bytes() / 1e9:,.3g} GB"
+        raise ValueError(
+            f"a shard of {rows} samples takes {needed / 1e9:,.3g} GB of memory, and this machine has "
+            f"{total / 1e9:,.3g} GB: {sample}. Choose a smaller one, or a smaller shard.size"
+        )
 
 
 def _require_space(spec: Spec, shards: list[Shard], folder: Path) -> None:
@@ -193,6 +215,7 @@ def estimate(spec: Spec, measured: int = 5) -> Estimate:
     measured : int
         Training samples to solve, at most.
     """
+    _require_memory(spec)
     spec = planned(spec)
     measured = min(measured, spec.samples["train"])
     with threadpool_limits(limits=1):

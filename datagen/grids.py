@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 CENTRINGS = ("cell", "node", "periodic-node")
 AXIS_NAMES = "xyz"
+MAX_VALUES = 2**36  # of one field: half a terabyte
 
 
 @dataclass(frozen=True)
@@ -107,4 +108,10 @@ def as_shape(grid: int | Sequence[int], dimension: int, name: str = "grid") -> t
         raise ValueError(f"{name} must be one integer or {dimension} of them (one per axis), got {grid!r}")
     if any(n < 2 for n in entries):
         raise ValueError(f"{name} must be at least 2 along every axis, got {grid!r}")
+    values = math.prod(entries)
+    if values > MAX_VALUES:
+        raise ValueError(
+            f"{name} must have at most {MAX_VALUES:.2g} points in all, got {' x '.join(f'{n:.4g}' for n in entries)}: "
+            f"one field of them takes {8 * values / 1e9:.3g} GB of memory"
+        )
     return tuple(int(n) for n in entries)

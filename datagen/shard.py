@@ -107,7 +107,8 @@ def solve_sample(spec: Spec, split: str, index: int, solver: Callable[[LinearSys
         except FailedDraw as failure:
             failures.append(str(failure))
             continue
-        except ValueError as error:  # the parameters were looked at before: it is the draw, if it was drawn
+        except (ValueError, ArithmeticError) as error:
+            # The parameters were looked at before: it is the draw, if it was drawn.
             if spec.inputs is not None:
                 raise
             failures.append(f"{type(error).__name__}: {error}")

@@ -19,7 +19,7 @@ that leave the folder.
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -265,19 +265,15 @@ def shard_image(
             coordinates = mesh.coordinates(axis).astype(np.float32)
             dataset(f"dimensions/{name}", coordinates, sample_varying=np.False_, time_varying=np.False_)
 
-        for axis, (name, sides) in enumerate(zip(mesh.axis_names, boundary_names(family.boundary), strict=True)):
-            kinds = [_WELL_BOUNDARY.get(side, "WALL") for side in sides]
-            for kind in dict.fromkeys(kinds):
-                mask = np.zeros(mesh.shape[axis], dtype=bool)
-                mask[[0, -1]] = [side == kind for side in kinds]
-                group = file.create_group(f"boundary_conditions/{name}_{kind.lower()}")
-                group.attrs["associated_dims"] = _strings([name])
-                group.attrs["associated_fields"] = _strings([])
-                group.attrs["bc_type"] = kind
-                group.attrs["sample_varying"] = np.False_
-                group.attrs["time_varying"] = np.False_
-                dataset(f"{group.name[1:]}/mask", mask)
-                dataset(f"{group.name[1:]}/values", np.zeros(int(mask.sum()), np.float32))
+        for place, kind, mask, values in well_boundaries(family):
+            group = file.create_group(place)
+            group.attrs["associated_dims"] = _strings([place.split("/")[1].split("_")[0]])
+            group.attrs["associated_fields"] = _strings([])
+            group.attrs["bc_type"] = kind
+            group.attrs["sample_varying"] = np.False_
+            group.attrs["time_varying"] = np.False_
+            dataset(f"{place}/mask", mask)
+            dataset(f"{place}/values", values)
 
         file.create_group("scalars").attrs["field_names"] = _strings(scalars)
         for name, values in scalars.items():
@@ -304,6 +300,20 @@ def shard_image(
         file["provenance"].attrs["split"] = shard.split
         file["provenance"].attrs["code_version"] = code_version()
     return buffer.getbuffer()
+
+
+def well_boundaries(family: Family) -> Iterator[tuple[str, str, NDArray[np.bool_], NDArray[np.float32]]]:
+    """Groups of ``boundary_conditions``: path, type, mask of an axis' points, and a value for each of these.
+
+    The values are zeros: The Well has one of them a side, and ours are fields, or drawn; the inputs hold them.
+    """
+    mesh = family.mesh
+    for axis, (name, sides) in enumerate(zip(mesh.axis_names, boundary_names(family.boundary), strict=True)):
+        kinds = [_WELL_BOUNDARY.get(side, "WALL") for side in sides]
+        for kind in dict.fromkeys(kinds):
+            mask = np.zeros(mesh.shape[axis], dtype=bool)
+            mask[[0, -1]] = [side == kind for side in kinds]
+            yield f"boundary_conditions/{name}_{kind.lower()}", kind, mask, np.zeros(int(mask.sum()), np.float32)
 
 
 def _strings(names: Any) -> NDArray[Any]:

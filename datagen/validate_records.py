@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from datagen.family import Sample
 from datagen.files import json_bytes
-from datagen.store import DamagedShard, Shard, Spec, Store, read_array
+from datagen.store import DamagedShard, Shard, Spec, Store, read_array, well_boundaries
 
 
 def file_faults(
@@ -43,6 +43,17 @@ def file_faults(
         found = read_array(file, f"dimensions/{name}", (family.mesh.shape[axis],), path)
         if not np.array_equal(found, family.mesh.coordinates(axis).astype(np.float32)):
             yield f"{path}: dimensions/{name} does not hold the coordinates of the grid"
+    places = []
+    for place, kind, mask, values in well_boundaries(family):
+        places.append(place)
+        if place not in file or file[place].attrs.get("bc_type") != kind:
+            yield f"{path}: {place} is missing, or is of another type than {kind}"
+            continue
+        for name, expected in (("mask", mask), ("values", values)):
+            if not np.array_equal(read_array(file, f"{place}/{name}", expected.shape, path), expected):
+                yield f"{path}: {place}/{name} is not that of the family's sides"
+    for name in set(file.get("boundary_conditions", ())) - {place.split("/")[1] for place in places}:
+        yield f"{path}: boundary_conditions/{name} is a condition that the family does not have"
     if not np.array_equal(read_array(file, "provenance/sample", (count,), path), np.arange(shard.start, shard.stop)):
         yield f"{path}: provenance/sample must be {shard.start} to {shard.stop - 1}"
     if sidecar is None:

@@ -16,6 +16,9 @@ from tqdm import tqdm
 from datagen.commands.cli import run
 from datagen.commands.own_families import offer_own_families
 from datagen.draw import with_inputs
+from datagen.evolve.family import EvolvingFamily
+from datagen.evolve.implicit import TOLERANCE
+from datagen.evolve.implicit_family import ImplicitFamily
 from datagen.executors import available_cores
 from datagen.generate import check_share, estimate, generate
 from datagen.shard import STAGES
@@ -23,6 +26,7 @@ from datagen.store import Shard, Spec
 
 log = logging.getLogger(__name__)
 _LOG_SECONDS = 30.0
+UNTOUCHED_SOLVER = {"method": "auto", "rtol": 1e-6}  # configs/solver/auto.yaml
 
 
 class _Progress:
@@ -90,6 +94,30 @@ class _Progress:
         return "\n".join(f"  {line}" for line in lines)
 
 
+def _require_effect(spec: Spec, solver: dict[str, Any]) -> None:
+    """Refuse keys of `solver` that were set and would change nothing.
+
+    Raises
+    ------
+    ValueError
+    """
+    family, asked = spec.family, {key for key in solver if solver[key] != UNTOUCHED_SOLVER.get(key)}
+    if not isinstance(family, EvolvingFamily) or not asked:
+        return
+    names = ", ".join(f"solver.{key}" for key in sorted(asked))
+    if family.solver(solver) is None:
+        own = [f"pde.{key}" for key in ("step", "courant") if key in spec.pde]
+        knob = f"; its steps are set by {' and '.join(own)}" if own else ""
+        raise ValueError(
+            f"{names} would change nothing: pde={family.name} solves no linear systems ({family.integrator}){knob}"
+        )
+    if asked == {"rtol"} and isinstance(family, ImplicitFamily) and solver["rtol"] > TOLERANCE:
+        raise ValueError(
+            f"solver.rtol={solver['rtol']:g} would change nothing: the systems of the steps of pde={family.name} are "
+            f"solved to {TOLERANCE:g}, since the errors of many steps add up; give a smaller one, or leave it out"
+        )
+
+
 def generate_command(config: dict[str, Any]) -> None:
     """Plain configuration in, dataset out; see ``configs/generate.yaml`` for the keys."""
     for group in ("pde", "samples", "shard", "store", "solver", "executor"):
@@ -111,6 +139,7 @@ def generate_command(config: dict[str, Any]) -> None:
     )
     if config["inputs"] is not None:
         spec = with_inputs(spec, str(config["inputs"]))
+    _require_effect(spec, config["solver"])
     folder = Path(str(config["out"]))
     workers = available_cores() if config["executor"]["workers"] is None else config["executor"]["workers"]
     if config["dry_run"]:

@@ -208,8 +208,8 @@ class ETDRK4:
         project : callable
             Applied to the state after each step.
         measure : callable, optional
-            The difference of two states, in units of what the steps may leave from one time to the next; not asked
-            where `step` is given.
+            The difference of two states, in units of what the steps may leave from one time to the next. It is not
+            asked where `step` is given.
 
         Raises
         ------

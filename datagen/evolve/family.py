@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from datagen.family import Family, Sample
 
 Array = NDArray[Any]
+MAX_FRAMES, MAX_STEPS = 1_000_000, 100_000_000  # of a sample
 
 
 class UnstableStep(FloatingPointError):
@@ -166,7 +167,16 @@ class EvolvingFamily(Family):
         """Refuse a final time or a number of frames that does not fit, by name."""
         if not (math.isfinite(self.final_time) and self.final_time > 0):
             raise ValueError(f"{self.name}: final_time must be positive and finite, got {self.final_time!r}")
-        if self.frames < 2:
+        if not 2 <= self.frames <= MAX_FRAMES:
             raise ValueError(
-                f"{self.name}: frames must be at least 2, the first and the last state, got {self.frames!r}"
+                f"{self.name}: frames must be at least 2, the first and the last state, and at most {MAX_FRAMES:,}, "
+                f"got {self.frames!r}"
+            )
+
+    def _check_step(self, step: float, key: str) -> None:
+        """Refuse a step with which a sample would take more steps than anybody waits for, by the key that sets it."""
+        if self.final_time / step > MAX_STEPS:
+            raise ValueError(
+                f"{self.name}: {key} gives steps of {step:.3g}, {self.final_time / step:.3g} of them until final_time="
+                f"{self.final_time:g}, and at most {MAX_STEPS:,} are taken; make {key} larger or final_time shorter"
             )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from datagen.discretise import PERIODIC, Boundary
 from datagen.evolve.family import EvolvingFamily
-from datagen.evolve.finite_volume import ConservationLaw, FiniteVolume, Outflow, Wall
+from datagen.evolve.finite_volume import COURANT_LIMIT, ConservationLaw, FiniteVolume, Outflow, Wall
 from datagen.family import Sample
 from datagen.grids import Grid, as_shape
 
@@ -36,6 +36,7 @@ class HyperbolicFamily(EvolvingFamily):
     grid: Any
     dimension: int
     length: float
+    courant: float
     sides: str | tuple[str, ...]
 
     @property
@@ -103,7 +104,7 @@ class HyperbolicFamily(EvolvingFamily):
             return np.stack([self.evolve(member, times, sample, solver) for member in state])
         self._refuse(state)
         law, complete = self.law, self._complete(state, sample)
-        solutions = (solver or FiniteVolume()).integrate(
+        solutions = (solver or FiniteVolume(self.courant)).integrate(
             law, law.conserved(complete), times, self.mesh.spacing, self.boundary
         )
         states = np.stack([law.recovered(u)[: len(state)] for u in solutions])
@@ -162,6 +163,11 @@ class HyperbolicFamily(EvolvingFamily):
                 f"{self.name}: sides must be one of {', '.join(SIDES)}, or one of them per axis, got {self.sides!r}"
             )
         self._check_times()
+        if not 0 < self.courant <= COURANT_LIMIT:
+            raise ValueError(
+                f"{self.name}: courant must be more than 0 and at most {COURANT_LIMIT:g}, beyond which the scheme is "
+                f"unstable, got {self.courant!r}"
+            )
         for name in ("length", *positive):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):

@@ -236,18 +236,23 @@ class StepSolver:
     -----
     One serves one trajectory: what it has learned is carried on to the next.
 
-    CPU seconds of trajectories, their first quarter at 256^2 (``python -m benchmarks.time_steps``, one core of an AMD
-    EPYC; systems to 1e-10; heat with its defaults but for what is named; stiff: a 10 times as large, and its logarithm
-    twice as varied; wave: courant 0.7, twice the default)::
+    CPU seconds and iterations of trajectories, their first quarter at 256^2, half of heat 32^3 (``python -m
+    benchmarks.time_steps``; one core of an AMD EPYC that others were busy on: between two runs seconds differ by a
+    quarter, iterations do not; systems to 1e-10; heat with its defaults but for what is named; stiff: a 10 times as
+    large, and its logarithm twice as varied; wave: courant 0.7, twice the default)::
 
-                                          this     cg   solve()   SequenceSolver("auto", cost="work")
-        heat  64^2, 200 solves           0.070  0.065     0.207     0.181
-        heat 256^2,  50 solves           0.262  0.448     0.528     0.573
-        heat 256^2, kappa constant       0.150  0.476     0.480     0.141
-        heat 256^2, a constant           0.157  0.225     0.098     0.087
-        heat 256^2, stiff                0.311  3.465     0.568     0.601
-        wave  64^2, 120 solves           0.030  0.031     0.110     0.040
-        wave 256^2, 110 solves           0.235  0.243     1.107     0.259
+                                            this            cg       solve()  SequenceSolver("auto", cost="work")
+        heat  64^2, 200 solves      0.089   2945  0.081   2945  0.249    808  0.242   1312
+        heat  64^2, kappa switching 0.147    789  0.082   4323  0.212    665  0.256    557
+        heat 256^2,  50 solves      0.324    257  0.510   4323  0.492    216  0.541    180
+        heat 256^2, kappa constant  0.228    176  0.552   4864  0.475    215  0.216    176
+        heat 256^2, kappa switching 0.341    263  1.256  12636  0.532    254  0.569    188
+        heat 256^2, a constant      0.196    770  0.258   1662  0.140     50  0.126      0
+        heat 256^2, stiff           0.372    335  3.736  36212  0.535    267  0.574    185
+        wave  64^2, 120 solves      0.033   1563  0.035   1563  0.129    275  0.048    351
+        wave 256^2, 110 solves      0.298   1212  0.291   1212  1.059    238  0.405    326
+        heat  32^3, 100 solves      0.241   1403  0.218   1403  0.843    460  0.875    330
+        wave  33^3                  0.176   1265  0.175   1265  0.608    161  0.226    231
 
     Examples
     --------

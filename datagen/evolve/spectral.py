@@ -39,6 +39,7 @@ class SpectralFamily(EvolvingFamily):
     integrator: ClassVar[str] = "etdrk4"
     grid: Any
     length: float
+    step: float | None = None  # the longest, where a family lets it be given
 
     @abstractmethod
     def linear(self, fourier: Fourier) -> Array:
@@ -71,8 +72,9 @@ class SpectralFamily(EvolvingFamily):
     ) -> Array:
         """The states at the given times, as `EvolvingFamily.evolve` says; the Nyquist mode of an even grid is dropped.
 
-        With `ETDRK4` as the solver, a step of its own; by default `longest_step` is the rule, and a batch takes the
-        step of its fastest member. The sample is not used: the parameters are the same in all samples.
+        With `ETDRK4` as the solver, a step of its own; by default steps are at most `step` and as `longest_step` rules,
+        and so short that from one time to the next they leave half of `accuracy` by their own estimate. A batch takes
+        the step of its fastest member. The sample is not used: the parameters are the same in all samples.
         """
         mesh, fourier, channels = self.mesh, self.fourier, len(self.role("output"))
         state = np.asarray(state, dtype=float)
@@ -89,7 +91,7 @@ class SpectralFamily(EvolvingFamily):
             self.nonlinear(fourier),
             fourier.coefficients(state),
             times,
-            rule=lambda v: self.longest_step(fourier.values(v, mesh.shape)),
+            rule=lambda v: min(self.step or math.inf, self.longest_step(fourier.values(v, mesh.shape))),
             project=fourier.hermitian,
             measure=None if solver is not None else self._measure(fourier),
         )
@@ -128,8 +130,20 @@ class SpectralFamily(EvolvingFamily):
         for name in finite:
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{self.name}: {name} must be finite, got {getattr(self, name)!r}")
-
+        if self.step is not None and not (math.isfinite(self.step) and self.step > 0):
+            raise ValueError(f"{self.name}: step must be positive and finite, or null, got {self.step!r}")
         self._check_times()
+        if self.step is not None:
+            self._check_step(self.step, "step")
+
+    def _check_field(self, alpha: float, tau: float, zero_mean: bool = True) -> None:
+        """Refuse what `periodic_field` could not draw."""
+        mesh = self.mesh
+        try:
+            field = GaussianRandomField(alpha, tau, basis="periodic", lengths=mesh.lengths, zero_mean=zero_mean)
+            field.with_standard_deviation(1.0)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from None
 
     def _box(self, dimension: int) -> Grid:
         return Grid(as_shape(self.grid, dimension), (self.length,) * dimension, "periodic-node")

@@ -82,6 +82,7 @@ class Advection(SpectralFamily):
                 f"advection: velocity must be one finite number or {self.dimension} of them (one per axis), "
                 f"got {self.velocity!r}"
             )
+        self._check_field(self.alpha, self.tau)
 
     @property
     def velocities(self) -> tuple[float, ...]:

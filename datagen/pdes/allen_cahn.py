@@ -43,6 +43,8 @@ class AllenCahn(SpectralFamily):
         Of the initial field; alpha is more than d/2.
     final_time, frames : float, int
         Of a dataset: states at ``frames`` evenly spaced times from 0 on.
+    step : float, optional
+        Longest time step; shorter ones are taken where the rule above, or the accuracy of the frames, asks for them.
 
     Notes
     -----
@@ -72,6 +74,7 @@ class AllenCahn(SpectralFamily):
     standard_deviation: float = 0.1
     final_time: float = 10.0
     frames: int = 21
+    step: float | None = None
 
     title: ClassVar[str] = "Allen-Cahn, u_t = diffusivity lap u + rate (u - u^3), periodic"
     fields: ClassVar[tuple[Field, ...]] = (
@@ -83,6 +86,7 @@ class AllenCahn(SpectralFamily):
     def __post_init__(self) -> None:
         positive = ("diffusivity", "rate", "alpha", "standard_deviation")
         self._check(self.dimension, positive=positive, finite=("tau",))
+        self._check_field(self.alpha, self.tau)
 
     @property
     def mesh(self) -> Grid:

@@ -47,6 +47,8 @@ class Burgers(SpectralFamily):
         Of the initial field.
     final_time, frames : float, int
         Of a dataset: states at ``frames`` evenly spaced times from 0 on.
+    step : float, optional
+        Longest time step; shorter ones are taken where the rule above, or the accuracy of the frames, asks for them.
 
     Notes
     -----
@@ -76,6 +78,7 @@ class Burgers(SpectralFamily):
     standard_deviation: float = 1.16
     final_time: float = 1.0
     frames: int = 21
+    step: float | None = None
 
     title: ClassVar[str] = "Burgers' equation, u_t + (u^2/2)_x = nu u_xx, periodic"
     fields: ClassVar[tuple[Field, ...]] = (
@@ -85,6 +88,7 @@ class Burgers(SpectralFamily):
 
     def __post_init__(self) -> None:
         self._check(1, positive=("nu", "alpha", "standard_deviation"))
+        self._check_field(self.alpha, self.tau, zero_mean=False)
 
     @property
     def mesh(self) -> Grid:

@@ -120,7 +120,7 @@ class Darcy(Family):
                 "darcy: legacy_fno needs two dimensions and the same number of cells along both, at least 4; "
                 f"got {self.grid!r} in {self.dimension}"
             )
-        self._field()  # checks alpha and tau
+        self._field().with_standard_deviation(1.0)  # checks alpha and tau
 
     def _field(self) -> GaussianRandomField:
         field = GaussianRandomField(

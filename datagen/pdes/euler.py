@@ -75,6 +75,8 @@ class Euler(HyperbolicFamily):
         As above.
     final_time, frames : float, int
         Of a dataset: states at `frames` evenly spaced times from 0 on.
+    courant : float
+        Courant number of the steps, at most 1 (`FiniteVolume`); positivity is sure up to 1/2.
 
     Notes
     -----
@@ -122,6 +124,7 @@ class Euler(HyperbolicFamily):
     modes: int | None = None
     final_time: float = 1.0
     frames: int = 21
+    courant: float = 0.5
 
     title: ClassVar[str] = "Euler's equations of a compressible gas, one to three dimensions"
     fields: ClassVar[tuple[Field, ...]] = ()  # by dimension, below
@@ -134,6 +137,9 @@ class Euler(HyperbolicFamily):
             if getattr(self, key) is None:
                 object.__setattr__(self, key, value)
         self._check(positive=("speed", "parts", "amplitude", "modes"))
+        for key in ("parts", "modes"):
+            if (getattr(self, key) or 0) > 1000:
+                raise ValueError(f"euler: {key} must be at most 1000, got {getattr(self, key)!r}")
         for key in ("density", "pressure"):
             low, high = (float(value) for value in getattr(self, key))
             if not 0 < low < np.inf or not 0 < high < np.inf:

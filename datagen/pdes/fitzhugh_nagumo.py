@@ -47,6 +47,8 @@ class FitzHughNagumo(SpectralFamily):
         Of both initial fields; alpha is more than d/2.
     final_time, frames : float, int
         Of a dataset: states at ``frames`` evenly spaced times from 0 on.
+    step : float, optional
+        Longest time step; shorter ones are taken where the rule above, or the accuracy of the frames, asks for them.
 
     Notes
     -----
@@ -74,6 +76,7 @@ class FitzHughNagumo(SpectralFamily):
     standard_deviation: float = 1.0
     final_time: float = 5.0
     frames: int = 21
+    step: float | None = None
 
     title: ClassVar[str] = "FitzHugh-Nagumo, an activator and an inhibitor, periodic"
     fields: ClassVar[tuple[Field, ...]] = (
@@ -87,6 +90,7 @@ class FitzHughNagumo(SpectralFamily):
     def __post_init__(self) -> None:
         positive = ("diffusivity_u", "diffusivity_v", "alpha", "standard_deviation")
         self._check(self.dimension, positive=positive, finite=("threshold", "tau"))
+        self._check_field(self.alpha, self.tau)
 
     @property
     def mesh(self) -> Grid:

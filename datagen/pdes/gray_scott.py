@@ -49,6 +49,8 @@ class GrayScott(SpectralFamily):
         Of the initial fields; alpha is more than d/2; patches are narrower for higher contrast.
     final_time, frames : float, int
         Of a dataset: states at ``frames`` evenly spaced times from 0 on.
+    step : float, optional
+        Longest time step; shorter ones are taken where the rule above, or the accuracy of the frames, asks for them.
 
     Notes
     -----
@@ -80,6 +82,7 @@ class GrayScott(SpectralFamily):
     contrast: float = 3.0
     final_time: float = 200.0
     frames: int = 21
+    step: float | None = None
 
     title: ClassVar[str] = "Gray-Scott, a + 2 b -> 3 b with feed and removal, periodic"
     fields: ClassVar[tuple[Field, ...]] = (
@@ -96,6 +99,7 @@ class GrayScott(SpectralFamily):
         for name in ("feed", "kill"):
             if getattr(self, name) < 0:
                 raise ValueError(f"gray_scott: {name} must not be negative, got {getattr(self, name)!r}")
+        self._check_field(self.alpha, self.tau)
 
     @property
     def mesh(self) -> Grid:

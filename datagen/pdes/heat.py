@@ -156,6 +156,8 @@ class Heat(ImplicitFamily):
             *("alpha", "initial_alpha", "initial_deviation"),
         )
         self._check(2, positive, {"coefficient": COEFFICIENTS, "kappa": KAPPAS})
+        if self.kappa_deviation > 20:
+            raise ValueError(f"heat: kappa_deviation, of a logarithm, must be at most 20, got {self.kappa_deviation!r}")
         if not isinstance(self.sides, str):
             object.__setattr__(self, "sides", tuple(self.sides))
         if len(self.conditions) != self.dimension or not set(self.conditions) <= set(SIDES):
@@ -169,6 +171,7 @@ class Heat(ImplicitFamily):
         if len(walls) != 2 or not (math.isfinite(walls[0]) and math.isfinite(walls[1]) and walls[0] <= walls[1]):
             raise ValueError(f"heat: walls must be the lowest and the highest temperature, got {self.walls!r}")
         object.__setattr__(self, "walls", walls)
+        self._check_step(self.step, "step")
         self._field(self.alpha, self.tau, 1.0, "neumann")  # check alpha and tau
         self._field(self.initial_alpha, self.initial_tau, 1.0, self.conditions)
         absent = {
@@ -214,8 +217,12 @@ class Heat(ImplicitFamily):
         return {name: self.walls[0] if fixed else self.scalar(sample, name) for name in self._wall_names}
 
     def _field(self, alpha: float, tau: float, deviation: float, basis: str | tuple[str, ...]) -> GaussianRandomField:
-        field = GaussianRandomField(alpha, tau, basis=basis, lengths=self.mesh.lengths)
-        return field.with_standard_deviation(deviation)
+        try:
+            field = GaussianRandomField(alpha, tau, basis=basis, lengths=self.mesh.lengths)
+            return field.with_standard_deviation(deviation)
+        except ValueError as error:
+            which = "initial_" if (alpha, tau) == (self.initial_alpha, self.initial_tau) else ""
+            raise ValueError(f"heat: {which}{error}") from None
 
     def sample(self, rng: np.random.Generator) -> Sample:
         """Draw an initial temperature and whatever else varies."""

@@ -46,6 +46,8 @@ class KdV(SpectralFamily):
         Of the initial field.
     final_time, frames : float, int
         Of a dataset: states at ``frames`` evenly spaced times from 0 on.
+    step : float, optional
+        Longest time step; shorter ones are taken where the rule above, or the accuracy of the frames, asks for them.
 
     Notes
     -----
@@ -73,6 +75,7 @@ class KdV(SpectralFamily):
     standard_deviation: float = 0.5
     final_time: float = 5.0
     frames: int = 21
+    step: float | None = None
 
     accuracy: ClassVar[float] = 1e-4
     title: ClassVar[str] = "Korteweg-de Vries, u_t + c u u_x + d u_xxx = 0, periodic"
@@ -85,6 +88,7 @@ class KdV(SpectralFamily):
         self._check(1, positive=("alpha", "standard_deviation"), finite=("convection", "dispersion", "tau"))
         if self.convection == 0 or self.dispersion == 0:
             raise ValueError("kdv: convection and dispersion must not be zero (see Advection and Burgers)")
+        self._check_field(self.alpha, self.tau)
 
     @property
     def mesh(self) -> Grid:

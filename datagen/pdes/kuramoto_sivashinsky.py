@@ -42,6 +42,8 @@ class KuramotoSivashinsky(SpectralFamily):
         Of the initial field.
     final_time, frames : float, int
         Of a dataset: states at ``frames`` evenly spaced times from 0 on.
+    step : float, optional
+        Longest time step; shorter ones are taken where the rule above, or the accuracy of the frames, asks for them.
 
     Notes
     -----
@@ -66,6 +68,7 @@ class KuramotoSivashinsky(SpectralFamily):
     standard_deviation: float = 1.0
     final_time: float = 20.0
     frames: int = 21
+    step: float | None = None
 
     title: ClassVar[str] = "Kuramoto-Sivashinsky, u_t + u u_x + u_xx + u_xxxx = 0, periodic"
     fields: ClassVar[tuple[Field, ...]] = (
@@ -75,6 +78,7 @@ class KuramotoSivashinsky(SpectralFamily):
 
     def __post_init__(self) -> None:
         self._check(1, positive=("alpha", "standard_deviation"), finite=("tau",))
+        self._check_field(self.alpha, self.tau)
 
     @property
     def mesh(self) -> Grid:

@@ -64,6 +64,8 @@ class NavierStokes(SpectralFamily):
         Of the initial vorticity; alpha is more than 1.
     final_time, frames : float, int
         Of a dataset: states at ``frames`` evenly spaced times from 0 on.
+    step : float, optional
+        Longest time step; shorter ones are taken where the rule above, or the accuracy of the frames, asks for them.
 
     Notes
     -----
@@ -99,6 +101,7 @@ class NavierStokes(SpectralFamily):
     standard_deviation: float = 0.185
     final_time: float = 50.0
     frames: int = 51
+    step: float | None = None
 
     accuracy: ClassVar[float] = 2e-5  # what the steps leave grows within an interval, most in flows no grid resolves
     title: ClassVar[str] = "Navier-Stokes, w_t + u . grad w = nu lap w - drag w + f, periodic, two dimensions"
@@ -116,6 +119,7 @@ class NavierStokes(SpectralFamily):
             raise ValueError(f"navier_stokes: forcing must be one of {', '.join(FORCINGS)}, got {self.forcing!r}")
         if self.waves < 1:
             raise ValueError(f"navier_stokes: waves must be at least 1, got {self.waves!r}")
+        self._check_field(self.alpha, self.tau)
 
     @property
     def mesh(self) -> Grid:

@@ -109,8 +109,8 @@ class Poisson(Family):
         for name, known in (("coefficient", COEFFICIENTS), ("variables", VARIABLES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"poisson: {name} must be {' or '.join(known)}, got {getattr(self, name)!r}")
-        if self.terms < 1:
-            raise ValueError(f"poisson: terms must be at least 1, got {self.terms!r}")
+        if not 1 <= self.terms <= 100:
+            raise ValueError(f"poisson: terms must be from 1 to 100, got {self.terms!r}")
         if not (np.isfinite(self.log_standard_deviation) and self.log_standard_deviation > 0):
             raise ValueError(
                 f"poisson: log_standard_deviation must be positive and finite, got {self.log_standard_deviation!r}"

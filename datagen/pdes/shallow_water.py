@@ -64,6 +64,8 @@ class ShallowWater(HyperbolicFamily):
         Of the smooth fields; alpha is more than d/2, tau in units of 1 over length.
     final_time, frames : float, int
         Of a dataset: states at `frames` evenly spaced times from 0 on.
+    courant : float
+        Courant number of the steps, at most 1 (`FiniteVolume`); positivity is sure up to 1/2.
 
     Notes
     -----
@@ -97,6 +99,7 @@ class ShallowWater(HyperbolicFamily):
     tau: float = 10.0
     final_time: float = 1.0
     frames: int = 101
+    courant: float = 0.5
 
     title: ClassVar[str] = "Shallow water over a flat or a given bottom, one or two dimensions"
     fields: ClassVar[tuple[Field, ...]] = ()  # by dimension and bottom, below

@@ -106,7 +106,9 @@ class ThermalPlate(Family):
                     f"thermal_plate: {name} must be the lowest and the highest temperature, got {getattr(self, name)!r}"
                 )
         if not all(0 < s < length for s, length in zip(self.slot, self.lengths, strict=True)):
-            raise ValueError(f"thermal_plate: slot must be smaller than the plate {self.lengths}, got {self.slot!r}")
+            raise ValueError(
+                f"thermal_plate: slot must be smaller than the plate, lengths={self.lengths}, got {self.slot!r}"
+            )
         if not (math.isfinite(self.log_standard_deviation) and self.log_standard_deviation > 0):
             raise ValueError(
                 "thermal_plate: log_standard_deviation must be positive and finite, "

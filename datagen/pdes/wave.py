@@ -162,6 +162,12 @@ class Wave(ImplicitFamily):
     def __post_init__(self) -> None:
         self._check(3, ("alpha", "pulse_width", "courant"), {"medium": MEDIA, "start": STARTS})
         if not isinstance(self.sides, str):
+            if not isinstance(self.sides, (list, tuple)) or not all(
+                isinstance(side, (str, list, tuple)) for side in self.sides
+            ):
+                raise ValueError(
+                    f"wave: sides must be a name, or one name or pair of names per axis, got {self.sides!r}"
+                )
             plain = tuple(side if isinstance(side, str) else tuple(side) for side in self.sides)
             object.__setattr__(self, "sides", plain)
         pairs = self.conditions
@@ -177,16 +183,14 @@ class Wave(ImplicitFamily):
             )
         object.__setattr__(self, "speeds", speeds)
         for name in ("layers", "pulses"):
-            if (
-                isinstance(getattr(self, name), bool)
-                or not isinstance(getattr(self, name), int)
-                or getattr(self, name) < 1
-            ):
-                raise ValueError(f"wave: {name} must be an integer, at least 1, got {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
+                raise ValueError(f"wave: {name} must be an integer from 1 to 1000, got {value!r}")
         if not (math.isfinite(self.undulation) and self.undulation >= 0):
             raise ValueError(f"wave: undulation must be finite and not negative, got {self.undulation!r}")
         if self.pulse_width > 0.5 / _MARGIN:
             raise ValueError(f"wave: pulse_width must be at most {0.5 / _MARGIN:g}, got {self.pulse_width!r}")
+        self._check_step(self.courant * min(self.mesh.spacing) / speeds[1], "courant")
         self._field(self.dimension)  # checks alpha and tau
         absent = "initial_displacement" if self.start == "struck" else "initial_velocity"
         object.__setattr__(self, "fields", tuple(f for f in type(self).fields if f.name != absent))

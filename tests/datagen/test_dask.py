@@ -57,13 +57,29 @@ def test_a_worker_is_killed_and_the_bytes_are_those_of_one_process(tmp_path, mon
     assert not workers_of(psutil.Process())
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
-def test_an_ended_command_leaves_no_worker(tmp_path, sign):
-    words = ["pde.grid=16", "samples.train=3000", "shard.size=5", "executor=dask", "executor.workers=1", "out=d"]
-    command = [sys.executable, "-m", "datagen.commands.generate", *words]
+# Where the tests run in the background, interrupts are ignored; here they are as in a terminal.
+MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+MAIN += "from datagen.commands.generate import main; main()"
+
+
+@pytest.mark.parametrize(
+    ("executor", "sign"),
+    [
+        ("dask", signal.SIGTERM),
+        ("dask", signal.SIGKILL),
+        ("dask", signal.SIGINT),
+        ("processes", signal.SIGINT),
+    ],
+)
+def test_an_ended_command_leaves_no_worker(tmp_path, executor, sign):
+    """And Ctrl-C, which a terminal sends to the workers too, is answered in one sentence."""
+    words = ["pde.grid=16", "samples.train=3000", "shard.size=5", f"executor={executor}", "executor.workers=1", "out=d"]
+    command = [sys.executable, "-c", MAIN, *words]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     with open(tmp_path / "log", "w") as log:
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         until = time.monotonic() + 300
         while not list(tmp_path.glob("d/train/*.json")):
@@ -72,16 +88,18 @@ def test_an_ended_command_leaves_no_worker(tmp_path, sign):
             time.sleep(0.1)
         workers = workers_of(psutil.Process(process.pid))
         assert workers
-        process.send_signal(sign)
+        (os.killpg if sign == signal.SIGINT else os.kill)(process.pid, sign)
         process.wait(300)
         gone, alive = psutil.wait_procs(workers, timeout=120)
         assert gone
         assert not alive
     finally:
         process.kill()
-    if sign == signal.SIGTERM:
-        assert process.returncode == 128 + signal.SIGTERM
+    if sign != signal.SIGKILL:
+        assert process.returncode == 128 + sign
         assert "Traceback" not in (tmp_path / "log").read_text()
+    if sign == signal.SIGINT:
+        assert (tmp_path / "log").read_text() == "error: interrupted; repeat the command to go on\n"
 
 
 def test_an_address_that_does_not_answer_is_named(tmp_path, monkeypatch):

@@ -101,3 +101,33 @@ def test_nonsense_is_refused_by_its_key_and_leaves_nothing(tmp_path, monkeypatch
     with pytest.raises(ValueError, match=words):
         command.generate_command({**CONFIG, "out": "d", **changes})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_untouched_solver_is_that_of_the_configuration():
+    from importlib.resources import files
+
+    import yaml
+
+    assert yaml.safe_load(files("configs").joinpath("solver/auto.yaml").read_text()) == command.UNTOUCHED_SOLVER
+
+
+@pytest.mark.parametrize(
+    ("name", "solver", "words"),
+    [
+        ("burgers", {"method": "auto", "rtol": 1e-9}, r"solver\.rtol would change nothing: .*etdrk4.* pde\.step"),
+        ("advection", {"method": "cg", "M": "amg", "rtol": 1e-6}, r"solver\.M, solver\.method would change nothing"),
+        ("euler", {"method": "direct", "rtol": 1e-6}, r"solver\.method would .* pde\.courant"),
+        ("heat", {"method": "auto", "rtol": 1e-9}, r"solver\.rtol=1e-09 would change nothing: .* solved to 1e-12"),
+    ],
+)
+def test_keys_of_the_solver_that_would_change_nothing_are_refused(tmp_path, name, solver, words):
+    config = {**CONFIG, "pde": {"name": name, "grid": 8}, "solver": solver, "out": tmp_path / "d"}
+    with pytest.raises(ValueError, match=words):
+        command.generate_command(config)
+    assert not list(tmp_path.iterdir())
+
+
+def test_who_solves_the_steps_may_be_chosen(tmp_path, capsys):
+    pde = {"name": "heat", "grid": 6, "final_time": 0.1, "frames": 2}
+    told(capsys, tmp_path / "d", pde=pde, solver={"method": "cg", "rtol": 1e-6})
+    told(capsys, tmp_path / "e", pde=pde, solver={"method": "auto", "rtol": 1e-13})

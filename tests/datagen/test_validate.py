@@ -176,6 +176,13 @@ def _attribute(place, name, value):
         (_shifted("cost/work"), "sums of its costs"),
         (_deleted("cost/matvecs"), "sums of its costs"),
         (_shifted("dimensions/y"), "does not hold the coordinates of the grid"),
+        (_shifted("boundary_conditions/x_wall/values"), "x_wall/values is not that of the family's sides"),
+        (
+            lambda f: f["boundary_conditions/x_wall/mask"].__setitem__(slice(0, 2), [False, True]),
+            "x_wall/mask is not that",
+        ),
+        (_attribute("boundary_conditions/x_wall", "bc_type", "OPEN"), "of another type than WALL"),
+        (lambda f: f.move("boundary_conditions/y_wall", "boundary_conditions/y_open"), "y_wall is missing"),
         (_shifted("quality/pressure_minimum"), "its recorded minimum of 'pressure'"),
         (_shifted("quality/pressure_maximum"), "its recorded maximum of 'pressure'"),
         (_deleted("quality/conservation_error"), "no record of its conservation_error"),

@@ -31,7 +31,7 @@ from operators.settings import Settings
 from operators.trainer import _Training
 from operators.training_state import TrainingState
 
-SAMPLES = {"train": 256, "validation": 32, "test": 0}
+SAMPLES = {"train": 128, "validation": 16, "test": 0}
 RECIPE: dict[str, Any] = {  # configs/experiment/demo.yaml
     "seed": 0,
     "loss": "relative_l2",
@@ -46,7 +46,7 @@ RECIPE: dict[str, Any] = {  # configs/experiment/demo.yaml
 def dataset() -> Store:
     """Darcy flow on 64 x 64 cells."""
     folder = tempfile.mkdtemp(prefix="southwell-training-")
-    spec = planned(Spec({"name": "darcy", "grid": 64}, 0, SAMPLES, 64, {"method": "auto", "rtol": 1e-6}))
+    spec = planned(Spec({"name": "darcy", "grid": 64}, 0, SAMPLES, 32, {"method": "auto", "rtol": 1e-6}))
     generate(spec, folder, executor="serial")
     return open_store(folder)
 
@@ -117,7 +117,7 @@ def loop(validate: bool, memory_gb: float = 4.0) -> Answer:
 
 def entries() -> list[Entry]:
     """Steps alone, and whole epochs."""
-    problem = "TFNO (12 modes, 24 channels, 3 layers, rank 0.2) on 64 x 64 Darcy flow, 256 samples in batches of 8"
+    problem = "TFNO (12 modes, 24 channels, 3 layers, rank 0.2) on 64 x 64 Darcy flow, 128 samples in batches of 8"
     facts = {"samples": SAMPLES, "batch_size": 8}
     # No error is measured: all must end with the first peer's weights, which rounding does not touch on one thread.
     shared: dict[str, Any] = {"error": lambda x: 0.0, "tolerance": 0.0, "agreement": 0.0, "facts": facts}
@@ -134,7 +134,7 @@ def entries() -> list[Entry]:
         ),
         Entry(
             "epoch",
-            f"{problem}: an epoch with validation on 32 samples",
+            f"{problem}: an epoch with validation on 16 samples",
             {
                 "bare steps and forward passes": lambda: bare(True),
                 "the loop, its records and files": lambda: loop(True),

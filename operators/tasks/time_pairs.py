@@ -1,6 +1,7 @@
 """The task of evolutions: from the state at one time to the state a lead time later."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -59,7 +60,8 @@ class Trajectories:
         return GaussianNormaliser.measure(chunk[:, :, frames] for chunk in whole)
 
 
-def _numbered(fields: Fields) -> Any:
+def _numbered(fields: Fields) -> Iterator[tuple[int, Tensor]]:
+    """The chunks of all samples, each with the number of its first."""
     start = 0
     for chunk in fields.chunks():
         yield start, chunk
@@ -198,12 +200,14 @@ class TimePairsTask:
         self.steps, self.pushforward, self.shifted = steps, pushforward, shifted
         if pushforward and steps == 1:
             raise ValueError("pushforward=true trains on the last of several steps: give steps=2 or more")
-        if time_scale is not None and not time_scale > 0:
-            raise ValueError(f"time_scale must be positive, got {time_scale!r}")
+        if time_scale is not None and not (math.isfinite(time_scale) and time_scale > 0):
+            raise ValueError(f"time_scale must be positive and finite, got {time_scale!r}")
         self.time_scale = times[-1] - times[0] if time_scale is None else time_scale
         for name in masked:
             if name not in names:
                 raise ValueError(f"masked: {name!r} is no output of {store.path}, which has {', '.join(names)}")
+        if set(masked) == set(names):
+            raise ValueError(f"masked={list(masked)} leaves no output to learn")
         self._masked = [names.index(name) for name in masked]
         # One fixed step is no news to the model.
         self.conditioned_on_time = pairing != "one_step" or not self.pairing.even

@@ -66,3 +66,8 @@ def test_generate_then_train_on_pairs(family, command, capsys):
     command(train, *words, f"task.pushforward={pushforward}", "out=steps")
     assert losses("steps")[-1] < losses("steps")[0]
     assert not load_checkpoint("steps/best.pt")["time"]["conditioned"]
+    with pytest.raises(SystemExit) as end:  # before there is a run that could not be taken up again
+        command(train, *words, "loss={name: relative_l1_by_group, groups: [[0], [1]]}", "out=wrong")
+    assert end.value.code == 2
+    assert "each of the 1 channels 0 to 0 once" in capsys.readouterr().err
+    assert not Path("wrong").exists()

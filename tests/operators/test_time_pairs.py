@@ -304,6 +304,8 @@ def test_poseidons_loss_is_of_shifted_fields():
     [
         ({"pushforward": True}, "give steps=2 or more"),
         ({"time_scale": 0.0}, "time_scale must be positive"),
+        ({"time_scale": float("inf")}, "time_scale must be positive"),
+        ({"masked": ["v", "u"]}, "leaves no output to learn"),
         ({"masked": ["w"]}, "'w' is no output"),
         ({"pairing": "all"}, "unknown pairing 'all'"),
         ({"stride": 9}, "no pair"),

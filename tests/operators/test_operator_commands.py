@@ -156,6 +156,7 @@ def test_bad_input_ends_with_a_sentence_and_code_2(module, arguments, message, c
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+    assert error.count("error:") == 1
 
 
 def test_a_file_that_is_no_array_is_a_sentence(command, capsys):

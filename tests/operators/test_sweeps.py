@@ -95,6 +95,7 @@ def test_the_basic_launcher_and_the_same_command_again(command, tmp_path, caplog
 def test_an_out_of_ones_own_is_left_alone(command, tmp_path):
     command(train, "-m", *SMALL, "model.rank=0.2,0.5", "out=runs/${model.rank}")
     assert {p.name for p in Path("runs").iterdir()} == {"0.2", "0.5", "multirun.yaml"}
+    assert Path("runs/0.2/best.pt").exists()
     assert {p.name for p in tmp_path.iterdir()} == {"runs"}
     command(train, "-m", *SMALL, "trainer.epochs=1", "out=one,two")
     assert Path("one/best.pt").exists()

@@ -428,14 +428,15 @@ def test_adahessian_divides_by_the_hessians_diagonal():
 
 
 class Shifted(nn.Module):
-    """The gradient of `shift` is that of the layer's output: autograd hands on one and the same tensor."""
+    """The gradient of `shift` is that of the last layer's output: one tensor, which their graph needs."""
 
     def __init__(self):
         super().__init__()
-        self.layer, self.shift = nn.Linear(3, 4), nn.Parameter(torch.zeros(5, 4))
+        self.layers = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4))
+        self.shift = nn.Parameter(torch.zeros(5, 4))
 
     def forward(self, x):
-        return torch.tanh(self.layer(x) + self.shift)
+        return torch.tanh(self.layers(x) + self.shift)
 
 
 def test_clipping_a_gradient_with_a_graph_leaves_the_hessian_whole():

@@ -77,7 +77,7 @@ def uniform(module: nn.Module, lr: float, weight_decay: float) -> Groups:
     module : Module
     lr, weight_decay : float
     """
-    return [{"params": trainable(module.parameters()), "lr": lr, "weight_decay": weight_decay}]
+    return [{"params": module.parameters(), "lr": lr, "weight_decay": weight_decay}]
 
 
 @groupings.register("poseidon")
@@ -126,8 +126,6 @@ def poseidon(
         "undecayed": {"lr": lr, "weight_decay": 0.0, "params": []},
     }
     for name, parameter in module.named_parameters():
-        if not parameter.requires_grad:
-            continue
         if "embeddings" in name or "patch_recovery" in name:
             key = "embedding_recovery"
         elif id(parameter) in conditioned:

@@ -59,6 +59,13 @@ def test_every_registered_name_has_its_yaml():
     assert set(GROUPS["scheduler"]) == set(schedulers)
 
 
+def test_groups_of_parameters_by_the_command_line():
+    config = composed("train", "+optimizer.groups.name=poseidon", "+optimizer.groups.time_lr=1e-4")
+    assert config["optimizer"]["groups"] == {"name": "poseidon", "time_lr": 1e-4}
+    model = models.build("fno", n_modes=[4, 4], in_channels=1, out_channels=1, hidden_channels=8)
+    assert len(build_optimizer(model, **config["optimizer"]).param_groups) == 2  # decayed and not
+
+
 def test_loggers_add_up():
     assert composed("train")["logger"] == {}  # metrics.csv alone
     assert composed("train", "logger=tensorboard")["logger"].keys() == {"tensorboard"}

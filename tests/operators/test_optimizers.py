@@ -381,11 +381,13 @@ def test_a_missing_library_names_its_extra(monkeypatch):
 
 def test_groupings_can_be_registered(monkeypatch):
     monkeypatch.setitem(groupings._entries, "lifting", lambda module, lr, weight_decay, lifting_lr: [
-        {"params": list(module.lifting.parameters()), "lr": lifting_lr},
-        {"params": list(module.blocks.parameters()), "lr": lr},
+        {"params": module.lifting.parameters(), "lr": lifting_lr},
+        {"params": module.blocks.parameters(), "lr": lr},
     ])  # fmt: skip
     groups = {"name": "lifting", "lifting_lr": 0.5}
     assert [g["lr"] for g in build_optimizer(small_fno(), "sgd", lr=0.1, groups=groups).param_groups] == [0.5, 0.1]
+    split = build_optimizer(small_fno(), "complex_adamw", lr=0.1, groups=groups).param_groups
+    assert [(g["complex_pairs"], g["lr"]) for g in split] == [(False, 0.5), (True, 0.1), (False, 0.1)]
 
 
 # ---------------------------------------------------------------------------------------------------- second order

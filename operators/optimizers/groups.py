@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from operators.layers.tucker import DenseSpectralWeight, TuckerSpectralWeight
+from operators.layers.spectral_convolution import SpectralConvolution
 from solvers.registry import Registry
 
 Groups = list[dict[str, Any]]
@@ -21,7 +21,7 @@ SMALLEST_MATRIX = 8
 
 
 def complex_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
-    """Parameters whose last axis is (real, imaginary): those of spectral weights.
+    """Parameters whose last axis is (real, imaginary): the weights of spectral convolutions, however factorised.
 
     They are told by the layer that owns them, as any other weight may have a last axis of 2.
 
@@ -37,8 +37,8 @@ def complex_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
     [(8, 8, 4, 3, 2), (8, 8, 4, 3, 2)]
     """
     for layer in module.modules():
-        if isinstance(layer, (DenseSpectralWeight, TuckerSpectralWeight)):
-            yield from layer.parameters()
+        if isinstance(layer, SpectralConvolution):
+            yield from layer.weight.parameters()
 
 
 def matrix_parameters(module: nn.Module) -> Iterator[Tensor]:

@@ -160,19 +160,23 @@ def measure(minutes: float) -> dict[str, Any]:
     if not report:
         report = {"format_version": 1, "created": strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": machine()}
         report |= {"samples": SAMPLES, "model": MODEL, "batch": BATCH, "costs": costs(store), "runs": []}
-    for name, middle in RATES.items():
-        epochs = round(EPOCHS * report["costs"]["adamw"]["cpu_seconds"] / report["costs"][name]["cpu_seconds"])
-        while perf_counter() - began < 60 * minutes:
-            done = {run["lr"]: run["validation"] for run in report["runs"] if run["optimizer"] == name}
-            lr = next_rate(done, middle)
-            if lr is None:
-                break
-            run = trained(name, lr, epochs, store)
-            if run is None:
-                return report
-            report["runs"].append(run)
-            print(f"{name} at {lr:.2g}: {epochs} epochs, validation {run['validation']:.4f}", flush=True)
-            RESULT.write_text(json.dumps(report, indent=1) + "\n")
+    while perf_counter() - began < 60 * minutes:
+        tried: dict[str, dict[float, float]] = {name: {} for name in RATES}
+        for run in report["runs"]:
+            tried[run["optimizer"]][run["lr"]] = run["validation"]
+        left = [name for name in RATES if next_rate(tried[name], RATES[name]) is not None]
+        if not left:
+            break
+        name = min(left, key=lambda name: len(tried[name]))  # whenever it is stopped, all have had about as many rates
+        lr = next_rate(tried[name], RATES[name])
+        assert lr is not None
+        seconds = {each: cost["cpu_seconds"] for each, cost in report["costs"].items()}
+        run = trained(name, lr, round(EPOCHS * seconds["adamw"] / seconds[name]), store)
+        if run is None:
+            break
+        report["runs"].append(run)
+        print(f"{name} at {lr:.2g}: {run['epochs']} epochs, validation {run['validation']:.4f}", flush=True)
+        RESULT.write_text(json.dumps(report, indent=1) + "\n")
     return report
 
 

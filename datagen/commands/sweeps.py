@@ -57,7 +57,8 @@ def hydras_folder(words: Sequence[str], swept: Sequence[str]) -> list[str]:
         return []
     fixed, interpolation, _ = given[-1].partition("${")
     folder = fixed.rpartition("/")[0] or ("/" if fixed.startswith("/") else ".") if interpolation else fixed
-    return [f"hydra.sweep.dir='{folder}'", "hydra.sweep.subdir=."]
+    quoted = folder.replace("'", "\\'")
+    return [f"hydra.sweep.dir='{quoted}'", "hydra.sweep.subdir=."]
 
 
 def job_folder(out: str, overrides: Sequence[str], swept: Sequence[str]) -> str:
@@ -93,6 +94,11 @@ def in_own_folder(values: dict[str, Any], raw_out: Any, swept: Sequence[str]) ->
         Its `out` before interpolation.
     swept : sequence of str
         Keys swept on the command line; those of a sweep in a configuration file (``hydra.sweeper.params``) are added.
+
+    Raises
+    ------
+    ValueError
+        If the sweep's folder is that of a run.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -103,6 +109,8 @@ def in_own_folder(values: dict[str, Any], raw_out: Any, swept: Sequence[str]) ->
     keys = [*swept, *(_key(f"{key}=") for key in hydra.sweeper.get("params") or {})]
     if not keys or "out" in keys:
         return values
+    if (Path(values["out"]) / "config.yaml").exists():
+        raise ValueError(f"out={values['out']} is the folder of a run; a sweep needs one of its own for its runs")
     return {**values, "out": job_folder(values["out"], hydra.overrides.task, keys)}
 
 

@@ -15,7 +15,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
 from operators.optimizers.complex_adamw import ComplexAdamW
-from operators.optimizers.groups import SET_APART, complex_parameters, groupings, matrix_parameters, set_apart
+from operators.optimizers.groups import (
+    SET_APART,
+    complex_parameters,
+    groupings,
+    matrix_parameters,
+    set_apart,
+    trainable,
+)
 from operators.optimizers.library import adahessian, adamp, muon, shampoo, soap
 from operators.optimizers.schedules import Plateau, schedulers
 from solvers.registry import Registry, fits
@@ -63,13 +70,14 @@ def build_optimizer(
     """
     _refuse_out_of_range(arguments)
     if groups is None:
-        parameters: list[Any] = [{"params": [p for p in module.parameters() if p.requires_grad]}]
+        parameters: list[Any] = [{"params": trainable(module.parameters())}]
     else:
         if "lr" not in arguments or "name" not in groups:
             missing = "optimizer.groups.name" if "name" not in groups else "optimizer.lr"
             raise ValueError(f"{missing} must be given where there are parameter groups")
         given = {"lr": arguments["lr"], "weight_decay": arguments.get("weight_decay", 0.0), **groups}
-        parameters = groupings.build(given.pop("name"), module, **given)
+        made = groupings.build(given.pop("name"), module, **given)
+        parameters = [{**group, "params": trainable(group["params"])} for group in made]
     for group in parameters:
         _refuse_out_of_range(group)
     if not any(group["params"] for group in parameters):

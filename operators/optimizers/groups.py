@@ -9,12 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from operators.layers.spectral_weights import (
-    CPSpectralWeight,
-    DenseSpectralWeight,
-    TTSpectralWeight,
-    TuckerSpectralWeight,
-)
+from operators.layers.spectral_convolution import SpectralConvolution
 from solvers.registry import Registry
 
 Groups = list[dict[str, Any]]
@@ -26,7 +21,7 @@ SMALLEST_MATRIX = 8
 
 
 def complex_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
-    """Parameters whose last axis is (real, imaginary): those of spectral weights.
+    """Parameters whose last axis is (real, imaginary): the weights of spectral convolutions, however factorised.
 
     They are told by the layer that owns them, as any other weight may have a last axis of 2.
 
@@ -42,8 +37,8 @@ def complex_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
     [(8, 8, 4, 3, 2), (8, 8, 4, 3, 2)]
     """
     for layer in module.modules():
-        if isinstance(layer, (DenseSpectralWeight, TuckerSpectralWeight, CPSpectralWeight, TTSpectralWeight)):
-            yield from layer.parameters()
+        if isinstance(layer, SpectralConvolution):
+            yield from layer.weight.parameters()
 
 
 def matrix_parameters(module: nn.Module) -> Iterator[Tensor]:
@@ -82,7 +77,7 @@ def uniform(module: nn.Module, lr: float, weight_decay: float) -> Groups:
     module : Module
     lr, weight_decay : float
     """
-    return [{"params": trainable(module.parameters()), "lr": lr, "weight_decay": weight_decay}]
+    return [{"params": module.parameters(), "lr": lr, "weight_decay": weight_decay}]
 
 
 @groupings.register("poseidon")
@@ -131,8 +126,6 @@ def poseidon(
         "undecayed": {"lr": lr, "weight_decay": 0.0, "params": []},
     }
     for name, parameter in module.named_parameters():
-        if not parameter.requires_grad:
-            continue
         if "embeddings" in name or "patch_recovery" in name:
             key = "embedding_recovery"
         elif id(parameter) in conditioned:

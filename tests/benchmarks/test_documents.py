@@ -35,6 +35,11 @@ def test_sequences(benchmarks):
     assert benchmarks("sequences").summary() in (ROOT / "docs" / "sequences.md").read_text()
 
 
+def test_optimizers(benchmarks):
+    report = json.loads((ROOT / "benchmarks" / "results" / "optimizers.json").read_text())
+    assert benchmarks("optimizers").table(report) in (ROOT / "docs" / "optimizers.md").read_text()
+
+
 def test_label_tolerance(benchmarks):
     page = (ROOT / "docs" / "label-tolerance.md").read_text()
     assert benchmarks("label_tolerance").label_table() in page

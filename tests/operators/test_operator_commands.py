@@ -72,6 +72,13 @@ def test_task_files_hold_every_argument_with_its_default(name):
     assert written == defaults
 
 
+def test_groups_of_parameters_by_the_command_line():
+    config = composed("train", "+optimizer.groups.name=poseidon", "+optimizer.groups.time_lr=1e-4")
+    assert config["optimizer"]["groups"] == {"name": "poseidon", "time_lr": 1e-4}
+    model = models.build("fno", n_modes=[4, 4], in_channels=1, out_channels=1, hidden_channels=8)
+    assert len(build_optimizer(model, **config["optimizer"]).param_groups) == 2  # decayed and not
+
+
 def test_loggers_add_up():
     assert composed("train")["logger"] == {}  # metrics.csv alone
     assert composed("train", "logger=tensorboard")["logger"].keys() == {"tensorboard"}
@@ -169,6 +176,7 @@ def test_bad_input_ends_with_a_sentence_and_code_2(module, arguments, message, c
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+    assert error.count("error:") == 1
 
 
 def test_a_file_that_is_no_array_is_a_sentence(command, capsys):

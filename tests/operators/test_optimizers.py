@@ -381,11 +381,13 @@ def test_a_missing_library_names_its_extra(monkeypatch):
 
 def test_groupings_can_be_registered(monkeypatch):
     monkeypatch.setitem(groupings._entries, "lifting", lambda module, lr, weight_decay, lifting_lr: [
-        {"params": list(module.lifting.parameters()), "lr": lifting_lr},
-        {"params": list(module.blocks.parameters()), "lr": lr},
+        {"params": module.lifting.parameters(), "lr": lifting_lr},
+        {"params": module.blocks.parameters(), "lr": lr},
     ])  # fmt: skip
     groups = {"name": "lifting", "lifting_lr": 0.5}
     assert [g["lr"] for g in build_optimizer(small_fno(), "sgd", lr=0.1, groups=groups).param_groups] == [0.5, 0.1]
+    split = build_optimizer(small_fno(), "complex_adamw", lr=0.1, groups=groups).param_groups
+    assert [(g["complex_pairs"], g["lr"]) for g in split] == [(False, 0.5), (True, 0.1), (False, 0.1)]
 
 
 # ---------------------------------------------------------------------------------------------------- second order
@@ -403,6 +405,7 @@ def test_only_second_order_optimizers_get_a_graph_and_the_plain_attention():
         optimizer.zero_grad()
         backward(loss, optimizer)
         assert module.qkv.weight.grad.requires_grad is expected
+        optimizer.step()
     # Without it, the fused kernel stops the second derivative; if torch learns it, attention_for may go.
     loss = module(x).square().mean()
     backward(loss, optimizer)
@@ -418,19 +421,31 @@ def test_adahessian_divides_by_the_hessians_diagonal():
     start = torch.tensor([[1.0, -2.0, 3.0]])
     module.weight.data.copy_(start)
     optimizer = build_optimizer(module, "adahessian", lr=1.0, betas=[0.0, 0.0], eps=0.0)
-    for halves in range(2):  # the gradient of half the loss twice: accumulated, it is that of the loss
-        backward((curvature * module.weight.square()).sum() / 4, optimizer)
-        assert module.weight.grad is not None, halves
+    for part in (0.25, 0.75):  # accumulated
+        backward(part * (curvature * module.weight.square()).sum() / 2, optimizer)
+    torch.testing.assert_close(module.weight.grad, curvature * start)
     optimizer.step()
     # Newton's method: w - H^{-1} g = 0 in one step.
     torch.testing.assert_close(module.weight.detach(), torch.zeros(1, 3), rtol=0.0, atol=1e-6)
 
 
+class Shifted(nn.Module):
+    """The gradient of `shift` is that of the last layer's output: one tensor, which their graph needs."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4))
+        self.shift = nn.Parameter(torch.zeros(5, 4))
+
+    def forward(self, x):
+        return torch.tanh(self.layers(x) + self.shift)
+
+
 def test_clipping_a_gradient_with_a_graph_leaves_the_hessian_whole():
     pytest.importorskip("pytorch_optimizer")
-    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.LayerNorm(4), nn.Linear(4, 1))
+    module = Shifted()
     optimizer = build_optimizer(module, "adahessian", lr=1e-3)
     backward(100 * module(torch.randn(5, 3)).square().mean(), optimizer)
     nn.utils.clip_grad_norm_(module.parameters(), 1e-2)
-    optimizer.step()  # raises if the clipping in place had changed what the graph needs
+    optimizer.step()  # raises if the clipping in place has changed what the graph needs
     assert all(torch.isfinite(p).all() for p in module.parameters())

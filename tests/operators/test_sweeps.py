@@ -46,6 +46,7 @@ def test_folders_are_named_by_what_is_swept():
     assert job_folder("runs", overrides, ["dataset.path"]) == "runs/dataset.path=data_a_b"
     assert hydras_folder(["-m", "out=r", "seed=1,2", "hydra.sweep.dir=x"], ["seed"]) == []
     assert hydras_folder(["-m", "out=a,b"], ["out"]) == []
+    assert hydras_folder(["-m", "out=it's", "seed=1,2"], ["seed"])[0] == r"hydra.sweep.dir='it\'s'"
     assert hydras_folder(["-m", "out='${seed}'", "seed=1,2"], ["seed"])[0] == "hydra.sweep.dir='.'"
 
 
@@ -95,6 +96,7 @@ def test_the_basic_launcher_and_the_same_command_again(command, tmp_path, caplog
 def test_an_out_of_ones_own_is_left_alone(command, tmp_path):
     command(train, "-m", *SMALL, "model.rank=0.2,0.5", "out=runs/${model.rank}")
     assert {p.name for p in Path("runs").iterdir()} == {"0.2", "0.5", "multirun.yaml"}
+    assert Path("runs/0.2/best.pt").exists()
     assert {p.name for p in tmp_path.iterdir()} == {"runs"}
     command(train, "-m", *SMALL, "trainer.epochs=1", "out=one,two")
     assert Path("one/best.pt").exists()
@@ -110,6 +112,13 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(command, capsys):
     assert "error: runs/model.rank=9: rank must be a fraction" in error
     assert "error: 2 of the sweep's jobs failed" in error
     assert Path("runs/model.rank=0.1/best.pt").exists()
+
+
+def test_a_sweep_does_not_go_into_a_run(command, capsys):
+    make_run(Path("runs"), [])
+    with pytest.raises(SystemExit):
+        command(train, "-m", *SMALL, "seed=1,2", "out=runs")
+    assert capsys.readouterr().err.count("out=runs is the folder of a run; a sweep needs one of its own") == 1
 
 
 def test_what_no_job_can_do_is_said_once(command, capsys):

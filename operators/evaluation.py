@@ -126,7 +126,13 @@ def evaluate(
 
 
 def default_folder(paths: Sequence[Path]) -> Path:
-    """Where the report goes: ``evaluation`` beside a checkpoint, ``comparison`` beside the runs of several."""
+    """Where the report goes: ``evaluation`` beside a checkpoint, ``comparison`` beside the runs of several.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Of the checkpoints.
+    """
     if len(paths) == 1:
         return paths[0].parent / "evaluation"
     return Path(os.path.commonpath([path.parent.absolute().parent for path in paths])) / "comparison"

@@ -18,7 +18,7 @@ from operators.reading import Reader
 
 Fields = NDArray[np.floating]
 
-PIECE_VALUES = 2**22
+PIECE_VALUES = 2**20
 """Grid values of one channel that are held at a time."""
 
 

@@ -266,6 +266,7 @@ def _content(
                 "parameters": predictor.parameter_count,
                 "trained_grid": list(predictor.grid),
                 "epochs": len(predictor.history),
+                "other_parameters": _other_parameters(predictor.spec, store.spec),
                 "ranked_samples": _ranked(tallies[name]),
             }
             for path, (name, predictor) in zip(paths, operators.items(), strict=True)
@@ -273,6 +274,13 @@ def _content(
         "metrics": definitions(measured),
         "results": results,
     }
+
+
+def _other_parameters(trained: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Parameters of the equation that the training data had otherwise, with both values; the grid is no such."""
+    before, now = trained.get("pde", {}), here.get("pde", {})
+    keys = sorted({*before, *now} - {"grid"})
+    return {key: [before.get(key), now.get(key)] for key in keys if before.get(key) != now.get(key)}
 
 
 def _ranked(tally: Tally) -> dict[str, int]:

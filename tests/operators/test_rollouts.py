@@ -361,6 +361,14 @@ def test_an_operator_without_training_data_has_persistence_to_beat(make_checkpoi
     assert "this dataset has no training and validation data" in (tmp_path / "out/report.md").read_text()
 
 
+def test_an_equation_with_other_parameters_is_pointed_out(make_checkpoint, make_waves, tmp_path, undrawn):
+    store = make_waves()
+    store.spec = {"pde": {"name": "waves", "speed": 2.0, "grid": 7}}
+    content = evaluate(make_checkpoint(), store, tmp_path / "out")
+    assert content["operators"]["shift"]["other_parameters"] == {"speed": [None, 2.0]}
+    assert "trained on data with speed = None instead of 2.0." in (tmp_path / "out/report.md").read_text()
+
+
 def test_metrics_that_were_asked_for_are_the_columns(make_checkpoint, make_waves, tmp_path, undrawn):
     content = evaluate(make_checkpoint(), make_waves(), tmp_path / "out", metrics=["vrmse", "maximum_error"])
     assert set(content["metrics"]) == {"relative_l2", "vrmse", "maximum_error"}

@@ -19,8 +19,8 @@ from operators.reading import Reader
 
 Fields = NDArray[np.floating]
 
-CHUNK_VALUES = 2**22
-"""Grid values of one channel that are held at a time: 16 MiB in single precision."""
+CHUNK_VALUES = 2**20
+"""Grid values of one channel that are held at a time: 4 MiB in single precision."""
 
 RIDGE_BYTES = 2**29
 """Ridge regression holds its training samples in memory, in double precision: as many as fit into this."""

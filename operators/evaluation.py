@@ -25,7 +25,7 @@ from operators.evaluation_pictures import draw_all
 from operators.hybrid import certify
 from operators.metrics import METRICS, applicable, correlation_time, definitions, metric, summarise
 from operators.predict import Predictor, load
-from operators.reading import Reader
+from operators.reading import Reader, check_store
 from operators.report import report
 from operators.tally import CURVES, Energy, Tally
 
@@ -44,7 +44,7 @@ def evaluate(
     out: str | Path | None = None,
     device: str = "auto",
     certified_samples: int = 0,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     lead_time: float | None = None,
 ) -> dict[str, Any]:
     """Measure one or several checkpoints on a dataset's test split, beside naive predictors, and write it all down.
@@ -66,7 +66,7 @@ def evaluate(
         "auto", "cpu" or "cuda".
     certified_samples : int
         How many test samples to finish by a solver and certify (`operators.hybrid.certify`).
-    metrics : sequence of str, optional
+    metrics : str or sequence of str, optional
         Registered metrics or losses to report; `operators.metrics.METRICS` if left out.
     lead_time : float, optional
         Of one step of a rollout, in physical time; by default what the operator was trained for.
@@ -86,6 +86,8 @@ def evaluate(
     """
     paths = [Path(p) for p in ([checkpoint] if isinstance(checkpoint, (str, Path)) else checkpoint)]
     out = default_folder(paths) if out is None else Path(out)
+    if isinstance(metrics, str):
+        metrics = [metrics]
     names = dict.fromkeys(("relative_l2", *(METRICS if metrics is None else metrics)))
     periodic = periodic_axes(store)
     measured = applicable(names, store.shape, periodic)
@@ -126,7 +128,13 @@ def evaluate(
 
 
 def default_folder(paths: Sequence[Path]) -> Path:
-    """Where the report goes: ``evaluation`` beside a checkpoint, ``comparison`` beside the runs of several."""
+    """Where the report goes: ``evaluation`` beside a checkpoint, ``comparison`` beside the runs of several.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Of the checkpoints.
+    """
     if len(paths) == 1:
         return paths[0].parent / "evaluation"
     return Path(os.path.commonpath([path.parent.absolute().parent for path in paths])) / "comparison"
@@ -145,7 +153,7 @@ def _operators(paths: Sequence[Path], store: Store, device: str) -> dict[str, Pr
     if len(set(names)) < len(names):
         raise ValueError(f"checkpoint names one file twice: {', '.join(map(str, paths))}")
     for predictor in loaded:
-        predictor.check_store(store)
+        check_store(predictor, store)
     return dict(zip(names, loaded, strict=True))
 
 
@@ -165,6 +173,8 @@ def _check_certifiable(count: int, store: Store, operators: Mapping[str, Predict
 
 
 def _refuse_another_evaluation(out: Path, paths: Sequence[Path], store: Store) -> None:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out={out} is a file; name a folder")
     path = out / "metrics.json"
     if not path.exists():
         return
@@ -256,6 +266,7 @@ def _content(
                 "parameters": predictor.parameter_count,
                 "trained_grid": list(predictor.grid),
                 "epochs": len(predictor.history),
+                "other_parameters": _other_parameters(predictor.spec, store.spec),
                 "ranked_samples": _ranked(tallies[name]),
             }
             for path, (name, predictor) in zip(paths, operators.items(), strict=True)
@@ -263,6 +274,13 @@ def _content(
         "metrics": definitions(measured),
         "results": results,
     }
+
+
+def _other_parameters(trained: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Parameters of the equation that the training data had otherwise, with both values; the grid is no such."""
+    before, now = trained.get("pde", {}), here.get("pde", {})
+    keys = sorted({*before, *now} - {"grid"})
+    return {key: [before.get(key), now.get(key)] for key in keys if before.get(key) != now.get(key)}
 
 
 def _ranked(tally: Tally) -> dict[str, int]:

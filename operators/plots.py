@@ -23,7 +23,13 @@ CHANNELS_SHOWN = 4
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty figure of a size in inches."""
+    """An empty figure.
+
+    Parameters
+    ----------
+    width, height : float
+        In inches.
+    """
     # Figure itself, not pyplot: no global state, no display, and matplotlib is imported only where a plot is made.
     from matplotlib.figure import Figure
 
@@ -31,7 +37,13 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure as PNG, atomically."""
+    """Write a figure as PNG, atomically.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : Path
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     write_atomically(path, buffer.getvalue())
@@ -142,7 +154,16 @@ def _draw_images(
 
 
 def image(axes: Any, field: Array, scale: tuple[float, float]) -> Any:
-    """Draw a field of two axes (the middle slice of further ones), the first to the right, the second upwards."""
+    """Draw a field in two dimensions, its first axis to the right, the second upwards.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    field : ndarray, shape (*grid)
+        Of further axes the middle slice is drawn.
+    scale : pair of float
+        Values of the first and last colour; colours diverge where they are opposite.
+    """
     low, high = scale
     drawn = axes.imshow(
         plane(field).T, origin="lower", vmin=low, vmax=high, cmap="RdBu_r" if low == -high else "viridis"
@@ -153,14 +174,30 @@ def image(axes: Any, field: Array, scale: tuple[float, float]) -> Any:
 
 
 def label(channel: Channel) -> str:
-    """Name of a channel with its units, where it has any."""
+    """Name of a channel with its units, where it has any.
+
+    Parameters
+    ----------
+    channel : Channel
+
+    Examples
+    --------
+    >>> label(Channel("pressure", "Pa")), label(Channel("u", "dimensionless"))
+    ('pressure [Pa]', 'u')
+    """
     return (
         channel.name if channel.units in ("", "dimensionless", "1", "unknown") else f"{channel.name} [{channel.units}]"
     )
 
 
 def palette(operators: Sequence[str], naive: Sequence[str] = ()) -> dict[str, str]:
-    """One colour a predictor, the same in all pictures of an evaluation."""
+    """One colour a predictor, the same in all pictures of an evaluation.
+
+    Parameters
+    ----------
+    operators, naive : sequence of str
+        Names of operators, and of naive predictors.
+    """
     found = {name: OPERATORS[number % len(OPERATORS)] for number, name in enumerate(operators)}
     return found | {name: BASELINES[number % len(BASELINES)] for number, name in enumerate(naive)}
 
@@ -286,6 +323,10 @@ def comparison(errors: Mapping[str, Array], captions: Mapping[str, str], colours
 def per_cent(share: float | np.floating[Any]) -> str:
     """A share in per cent, to three digits.
 
+    Parameters
+    ----------
+    share : float
+
     Examples
     --------
     >>> per_cent(0.01234), per_cent(12.5)
@@ -306,5 +347,10 @@ def _percent_axis(axes: Any) -> None:
 
 
 def positive(values: Array) -> Array:
-    """Values that a logarithmic axis can show; nan in place of the others."""
+    """Values that a logarithmic axis can show; nan in place of the others.
+
+    Parameters
+    ----------
+    values : ndarray
+    """
     return np.where(np.isfinite(values) & (values > 0), values, np.nan)

@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from datagen.interchange.samples import INITIAL
-from datagen.store import Store
 from operators.checkpoint import load_checkpoint, rebuild_operator
-from operators.data import Channel, channels
+from operators.data import Channel
 from operators.devices import choose_device
 
 Fields = NDArray[np.float32]
@@ -241,45 +240,12 @@ class Predictor:
         self._check_steps_in_time()
         if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 0:
             raise ValueError(f"steps must be a whole number that is not negative, got {steps!r}")
-        given = np.asarray(self.step if lead_time is None else lead_time, dtype=np.float64)
+        given = _numbers(self.step if lead_time is None else lead_time)
         if given.ndim > 1 or (given.ndim == 1 and len(given) != steps):
             raise ValueError(f"lead_time must be one number, or {steps} (one a step), got an array of {given.shape}")
         for value in np.atleast_1d(given):
             self._lead_times(float(value), 1)
         return np.array(np.broadcast_to(given, (int(steps),)))
-
-    def check_store(self, store: Store) -> None:
-        """Raise unless a dataset has this operator's channels, in order, and as many axes.
-
-        Raises
-        ------
-        ValueError
-        """
-        if self.step is None:
-            theirs = _names(channels(store, "input"), channels(store, "output"))
-            fits = theirs == _names(self.inputs, self.outputs)
-        else:
-            # Inputs are a frame of what evolves, and whatever else of a sample the task takes.
-            inputs, outputs = channels(store, "input"), channels(store, "output")
-            theirs = _names(inputs, outputs)
-            fits = [c.name for c in outputs] == [c.name for c in self.outputs]
-            known = {channel.name for channel in (*inputs, *outputs)}
-            unknown = {channel.name for channel in self.inputs} - known
-            fits = fits and (not unknown or unknown <= set(store.record_names("scalars")))
-        if not fits:
-            raise ValueError(
-                f"the checkpoint maps {_names(self.inputs, self.outputs)}, but dataset {store.path} has {theirs}"
-            )
-        if len(store.shape) != len(self.grid):
-            raise ValueError(
-                f"the checkpoint was trained on {len(self.grid)} grid axes, but dataset {store.path} has "
-                f"{len(store.shape)}"
-            )
-        if self.step is not None and not store.evolves:
-            raise ValueError(
-                f"the checkpoint was trained to step in time (task {self.task_name}), but the samples of {store.path} "
-                "are steady"
-            )
 
     def _check_steps_in_time(self) -> None:
         if self.step is None:
@@ -341,7 +307,7 @@ class Predictor:
         """Physical lead times a sample, or None where the operator takes none."""
         if lead_time is None:
             return np.full(samples, self.step) if self.takes_lead_time else None
-        given = np.asarray(lead_time, dtype=np.float64)
+        given = _numbers(lead_time)
         if given.shape not in ((), (samples,)):
             raise ValueError(f"lead_time must be one number, or {samples} (one a sample), got shape {given.shape}")
         if not (np.all(np.isfinite(given)) and np.all(given >= 0)):
@@ -373,8 +339,11 @@ class Predictor:
         return predictions
 
 
-def _names(inputs: Sequence[Channel], outputs: Sequence[Channel]) -> str:
-    return " -> ".join("(" + ", ".join(channel.name for channel in part) + ")" for part in (inputs, outputs))
+def _numbers(lead_time: Any) -> NDArray[np.float64]:
+    try:
+        return np.asarray(lead_time, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"lead_time must be a number, or one for each, got {lead_time!r}") from None
 
 
 def load(path: str | Path, device: str = "auto") -> Predictor:
@@ -400,4 +369,18 @@ def load(path: str | Path, device: str = "auto") -> Predictor:
         ...
     ValueError: no checkpoint at runs/tfno/best.pt; southwell-train leaves best.pt and last.pt in its out folder
     """
-    return Predictor(load_checkpoint(path), device)
+    content = load_checkpoint(path)
+    lacking = [
+        key for key in ("model", "normalisers", "channels", "dataset", "config", "history") if key not in content
+    ]
+    if lacking:
+        raise ValueError(f"{path} is no checkpoint of a trained operator: it lacks {', '.join(lacking)}")
+    try:
+        return Predictor(content, device)
+    except RuntimeError as error:
+        if "state_dict" not in str(error):
+            raise
+        raise ValueError(
+            f"{path}: its weights do not fit model {content['model']['name']!r} as it is here; was it changed since? "
+            f"({str(error).splitlines()[-1].strip()})"
+        ) from None

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from datagen.files import written_atomically
 from datagen.store import open_store
 from operators.predict import Predictor
-from operators.reading import Reader
+from operators.reading import Reader, check_store
 
 Fields = NDArray[np.floating]
 
-PIECE_VALUES = 2**22
+PIECE_VALUES = 2**20
 """Grid values of one channel that are held at a time."""
 
 
@@ -136,8 +136,10 @@ def predict_file(
 def _dataset(predictor: Predictor, source: Path, split: str) -> Source:
     store = open_store(source)
     store.shards(split)  # names the splits there are
-    predictor.check_store(store)
+    check_store(predictor, store)
     reader = Reader(store, split, predictor.inputs, predictor.outputs)
+    if not len(reader):
+        raise ValueError(f"dataset {store.path} has no {split} samples; it has {dict(store.sizes)}")
     return Source(len(reader), store.shape, lambda start, stop: reader.inputs(start, stop, frame=predictor.first_frame))
 
 

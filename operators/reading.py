@@ -1,13 +1,17 @@
 """What an operator is asked, and what it should answer: its input and output fields out of a dataset."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.interchange.samples import INITIAL
 from datagen.store import Store
-from operators.data import Channel
+from operators.data import Channel, channels
+
+if TYPE_CHECKING:
+    from operators.predict import Predictor
 
 Fields = NDArray[np.float32]
 
@@ -88,3 +92,51 @@ class Reader:
                 f"({bad.size} such samples); check the dataset with southwell-data validate"
             )
         return array
+
+
+def check_store(predictor: "Predictor", store: Store) -> None:
+    """Raise unless a dataset has an operator's channels, in order, and as many axes.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    store : Store
+
+    Raises
+    ------
+    ValueError
+    """
+    if predictor.task_name == "linear_system":
+        raise ValueError(
+            "the checkpoint was trained with task linear_system: it predicts directions for a solver to search in, "
+            "and what they are worth is measured by solving, not on fields"
+        )
+    if predictor.step is None:
+        theirs = _names(channels(store, "input"), channels(store, "output"))
+        fits = theirs == _names(predictor.inputs, predictor.outputs)
+    else:
+        # Inputs are a frame of what evolves, and whatever else of a sample the task takes.
+        inputs, outputs = channels(store, "input"), channels(store, "output")
+        theirs = _names(inputs, outputs)
+        fits = [c.name for c in outputs] == [c.name for c in predictor.outputs]
+        known = {channel.name for channel in (*inputs, *outputs)}
+        unknown = {channel.name for channel in predictor.inputs} - known
+        fits = fits and (not unknown or unknown <= set(store.record_names("scalars")))
+    if not fits:
+        raise ValueError(
+            f"the checkpoint maps {_names(predictor.inputs, predictor.outputs)}, but dataset {store.path} has {theirs}"
+        )
+    if len(store.shape) != len(predictor.grid):
+        raise ValueError(
+            f"the checkpoint was trained on {len(predictor.grid)} grid axes, but dataset {store.path} has "
+            f"{len(store.shape)}"
+        )
+    if predictor.step is not None and not store.evolves:
+        raise ValueError(
+            f"the checkpoint was trained to step in time (task {predictor.task_name}), but the samples of {store.path} "
+            "are steady"
+        )
+
+
+def _names(inputs: Sequence[Channel], outputs: Sequence[Channel]) -> str:
+    return " -> ".join("(" + ", ".join(channel.name for channel in part) + ")" for part in (inputs, outputs))

@@ -214,6 +214,9 @@ def _operator(name: str, predictor: Predictor, content: Mapping[str, Any]) -> li
             f" The checkpoint is from epoch {len(predictor.history)}; the least validation loss until then, "
             f"{best['validation_loss']:.4g}, is that of epoch {int(best['epoch'])}."
         )
+    if entry["other_parameters"]:
+        changes = [f"{key} = {before} instead of {now}" for key, (before, now) in entry["other_parameters"].items()]
+        says += f" It was trained on data with {', '.join(changes)}."
     lines = [says, ""]
     if "certified" in entry:
         c = entry["certified"]

@@ -11,7 +11,7 @@ from operators.metrics import measure, spectrum
 CURVES = ("relative_l2", "correlation")
 """Metrics that are measured at every frame of a rollout; the others at its last."""
 
-SPECTRUM_VALUES = 2**20  # transformed at a time, in double precision
+SPECTRUM_VALUES = 2**18  # transformed at a time, in double precision
 
 Fields = NDArray[np.floating]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import operators
+from operators.checkpoint import load_checkpoint, save_checkpoint
 from operators.evaluation import CORRELATED, evaluate
 from operators.predict import load
 
@@ -113,6 +114,8 @@ def test_masked_outputs_stay_what_they_were(make_checkpoint):
         (lambda p, u: p.rollout(u[:, [0, 0]], 3), r"initial has shape \(7, 2, 32\), but this operator takes"),
         (lambda p, u: p.rollout(u * np.nan, 3), "initial: channel 'u' holds values that are not finite in sample 0"),
         (lambda p, u: p.predict(u, np.inf), "lead_time must be finite"),
+        (lambda p, u: p.predict(u, "soon"), "lead_time must be a number, or one for each, got 'soon'"),
+        (lambda p, u: p.rollout(u, 2, "soon"), "lead_time must be a number, or one for each, got 'soon'"),
         (lambda p, u: p.predict(u, [0.25, 0.25]), r"lead_time must be one number, or 7 \(one a sample\)"),
         (lambda p, u: p.predict(u, batch_size=0), "batch_size must be a whole number of at least 1, got 0"),
         (lambda p, u: p.predict(u * 1j), "fields must hold real numbers, got an array of dtype complex128"),
@@ -322,7 +325,33 @@ def test_what_cannot_be_evaluated_is_a_sentence(make_checkpoint, make_waves, mak
         evaluate(checkpoint, waves, tmp_path / "x", lead_time=0.5)
     with pytest.raises(ValueError, match="has no test samples"):
         evaluate(checkpoint, make_waves(sizes={"train": 4, "validation": 2, "test": 0}), tmp_path / "x")
+    directions = make_checkpoint(inputs=("residual",), outputs=("direction",), task="linear_system", run="directions")
+    with pytest.raises(ValueError, match="predicts directions for a solver to search in"):
+        evaluate(directions, make_store(), tmp_path / "x")
     assert not (tmp_path / "x").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file; name a folder"):
+        evaluate(checkpoint, waves, tmp_path / "file")
+
+
+def test_checkpoints_that_do_not_fit_are_sentences(make_checkpoint, tmp_path, monkeypatch):
+    content = load_checkpoint(make_checkpoint("adding", inputs=("u", "f"), outputs=("u",)))
+
+    def refused(changes, sentence):
+        save_checkpoint(tmp_path / "other.pt", {k: v for k, v in {**content, **changes}.items() if v is not None})
+        with pytest.raises(ValueError, match=sentence):
+            load(tmp_path / "other.pt", "cpu")
+
+    refused(
+        {"model": None, "history": None}, "other.pt is no checkpoint of a trained operator: it lacks model, history"
+    )
+    fno = {"n_modes": [4], "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 1}
+    refused({"model": {"name": "fno", "arguments": fno, "state": {}}}, "weights do not fit model 'fno' as it is here")
+    refused({"model": {"name": "fnoo", "arguments": fno, "state": {}}}, "unknown model 'fnoo'. Did you mean 'fno'")
+    refused({"format_version": 99}, "checkpoint format 99; this version reads up to")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="device=cuda was asked for, but torch sees no GPU"):
+        load(make_checkpoint(), "cuda")
 
 
 def test_an_operator_without_training_data_has_persistence_to_beat(make_checkpoint, make_waves, tmp_path, undrawn):
@@ -330,6 +359,14 @@ def test_an_operator_without_training_data_has_persistence_to_beat(make_checkpoi
     content = evaluate(make_checkpoint(), store, tmp_path / "out", "cpu")
     assert list(content["results"]) == ["shift", "shift, single steps", "persistence"]
     assert "this dataset has no training and validation data" in (tmp_path / "out/report.md").read_text()
+
+
+def test_an_equation_with_other_parameters_is_pointed_out(make_checkpoint, make_waves, tmp_path, undrawn):
+    store = make_waves()
+    store.spec = {"pde": {"name": "waves", "speed": 2.0, "grid": 7}}
+    content = evaluate(make_checkpoint(), store, tmp_path / "out")
+    assert content["operators"]["shift"]["other_parameters"] == {"speed": [None, 2.0]}
+    assert "trained on data with speed = None instead of 2.0." in (tmp_path / "out/report.md").read_text()
 
 
 def test_metrics_that_were_asked_for_are_the_columns(make_checkpoint, make_waves, tmp_path, undrawn):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from operators.layers.channel_linear import ChannelLinear, channel_linear
 from operators.layers.norms import make_norm
 from operators.layers.pointwise import ChannelMLP, SoftGate, make_activation
 from operators.layers.spectral_convolution import SpectralConvolution
@@ -14,7 +14,7 @@ from operators.layers.spectral_convolution import SpectralConvolution
 def _skip(kind: str | None, channels: int, argument: str) -> nn.Module | None:
     match kind:
         case "linear":
-            return nn.Linear(channels, channels, bias=False)
+            return ChannelLinear(channels, channels, bias=False)
         case "soft-gating":
             return SoftGate(channels)
         case "identity":
@@ -105,8 +105,8 @@ class FNOBlock(nn.Module):
             hidden = self.norms[0](convolution(stable, convolution.bias.expand_as(x)))
             return hidden if self.skip is None else hidden + self.skip(x)
         # Skip and bias are one product, which the inverse transform is accumulated onto.
-        if isinstance(self.skip, nn.Linear):
-            onto = functional.linear(x, self.skip.weight, convolution.bias)
+        if isinstance(self.skip, ChannelLinear):
+            onto = channel_linear(x, self.skip.weight, convolution.bias)
         elif self.skip is None:
             onto = convolution.bias.expand_as(x)
         else:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from operators.layers.channel_linear import ChannelLinear
+
 ACTIVATION: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,  # in its exact form, by the error function, which is also the faster one on CPUs
     "relu": nn.ReLU,
@@ -50,9 +52,9 @@ class ChannelMLP(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, hidden_channels: int, activation: str = "gelu") -> None:
         super().__init__()
-        self.first = nn.Linear(in_channels, hidden_channels)
+        self.first = ChannelLinear(in_channels, hidden_channels)
         self.activation = make_activation(activation)
-        self.second = nn.Linear(hidden_channels, out_channels)
+        self.second = ChannelLinear(hidden_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in_channels)`` to ``(..., out_channels)``."""

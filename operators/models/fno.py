@@ -6,6 +6,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from operators.layers.channel_linear import ChannelLinear
 from operators.layers.fno_block import FNOBlock
 from operators.layers.pointwise import ChannelMLP, append_coordinates, crop_domain, pad_domain
 
@@ -130,7 +131,7 @@ class FNO(nn.Module):
         self.domain_padding = padding
         embedded_channels = in_channels + (dimensions if positional_embedding else 0)
         lifting_channels = int(lifting_channel_ratio * hidden_channels)
-        self.lifting: nn.Module = nn.Linear(embedded_channels, hidden_channels)
+        self.lifting: nn.Module = ChannelLinear(embedded_channels, hidden_channels)
         if lifting_channels:
             self.lifting = ChannelMLP(embedded_channels, hidden_channels, lifting_channels, non_linearity)
         self.blocks = nn.ModuleList(

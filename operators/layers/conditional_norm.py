@@ -51,13 +51,12 @@ class ConditionalLayerNorm(nn.Module):
         x : Tensor, shape (batch, *grid, channels)
         time : Tensor, shape (batch, 1)
         """
-        shape = x.shape[-1:]
+        channels = x.shape[-1:]
         gain, shift = self.weight(time), self.bias(time)
-        if len(x) == 1:
-            return functional.layer_norm(x, shape, gain[0], shift[0], self.eps)
-        ones = [1] * (x.ndim - 2)
-        gain, shift = (each.unflatten(1, (*ones, -1)) for each in (gain, shift))
-        return torch.addcmul(shift, gain, functional.layer_norm(x, shape, eps=self.eps))
+        if len(x) == 1:  # torch's kernel takes one gain
+            return functional.layer_norm(x, channels, gain[0], shift[0], self.eps)
+        each = (len(x), *[1] * (x.ndim - 2), -1)
+        return torch.addcmul(shift.view(each), gain.view(each), functional.layer_norm(x, channels, eps=self.eps))
 
 
 class UnconditionalLayerNorm(nn.LayerNorm):

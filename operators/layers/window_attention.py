@@ -17,6 +17,7 @@ References
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import cast
 
@@ -121,8 +122,8 @@ def relative_offsets(window: Pair, dtype: torch.dtype, device: torch.device) -> 
         return offsets.to(device, dtype), index.flatten().to(device)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout: float) -> Tensor:
-    """Attention of every window, ``softmax(q k^T + bias) v``.
+def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """Attention of every window, ``softmax(q k^T + bias + mask) v``.
 
     Torch's fused kernels serve except where the CPU needs the bias's gradient, for which they have none: torch would
     then take a general form that is slower than the one here.
@@ -130,7 +131,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout: float) -> 
     Parameters
     ----------
     q, k, v : Tensor, shape (batch, windows, heads, tokens, channels)
-    bias : Tensor, shape (windows or 1, heads, tokens, tokens)
+    bias : Tensor, shape (heads, tokens, tokens)
+    mask : Tensor or None, shape (windows, tokens, tokens)
     dropout : float
 
     Returns
@@ -139,13 +141,18 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout: float) -> 
     """
     if not q.is_cuda and torch.is_grad_enabled():
         logits = (q @ k.transpose(3, 4)).add_(bias)
+        if mask is not None:
+            logits.add_(mask[:, None])
         return functional.dropout(logits.softmax(dim=-1), dropout) @ v
     # The kernels know a batch and heads. Windows that share a bias join the batch, others are further heads.
-    start, sizes = (0, q.shape[:2]) if len(bias) == 1 else (1, q.shape[1:3])
-    bias = bias.to(q.dtype) if len(bias) == 1 else bias.to(q.dtype).flatten(0, 1)[None]
+    if mask is None:
+        start, bias = 0, bias[None]
+    else:
+        start, bias = 1, (bias + mask[:, None]).flatten(0, 1)[None]
+    shape = q.shape
     q, k, v = (each.flatten(start, start + 1) for each in (q, k, v))
-    y = functional.scaled_dot_product_attention(q, k, v, bias, dropout_p=dropout, scale=1.0)
-    return y.unflatten(start, sizes)
+    y = functional.scaled_dot_product_attention(q, k, v, bias.to(q.dtype), dropout_p=dropout, scale=1.0)
+    return y.view(shape)
 
 
 def _unit(x: Tensor, length: Tensor | float) -> Tensor:
@@ -193,15 +200,32 @@ class WindowAttention(nn.Module):
         self.query = nn.Linear(channels, channels, bias=bias)
         self.key = nn.Linear(channels, channels, bias=False)
         self.value = nn.Linear(channels, channels, bias=bias)
+        self._table: tuple[Pair, list[Tensor], Tensor] | None = None
 
     def position_bias(self, window: Pair) -> Tensor:
         """Bias of the logits, shape (heads, tokens, tokens)."""
-        offsets, index = relative_offsets(window, self.logit_scale.dtype, self.logit_scale.device)
         first, last = (cast(nn.Linear, self.continuous_position_bias_mlp[layer]) for layer in (0, 2))
-        # With the offsets as columns: torch's linear layers would first copy the bias to every row of a large matrix.
-        hidden = torch.addmm(first.bias[:, None], first.weight, offsets).relu_()
-        table = 16.0 * torch.sigmoid(last.weight @ hidden)
-        return table.index_select(1, index).unflatten(1, (math.prod(window), -1))
+        weights = (first.weight, first.bias, last.weight)
+        offsets, index = relative_offsets(window, first.weight.dtype, first.weight.device)
+        table = self._known_table(window, weights)
+        if table is None:
+            # With the offsets as columns: linear layers would first copy the bias to every row of a large matrix.
+            hidden = torch.addmm(first.bias[:, None], first.weight, offsets).relu_()
+            table = 16.0 * torch.sigmoid(last.weight @ hidden)
+            if not (torch.is_grad_enabled() or table.is_cuda):
+                self._table = (window, [weight.detach().clone() for weight in weights], table)
+        return table.index_select(1, index).view(self.heads, math.prod(window), -1)
+
+    def _known_table(self, window: Pair, weights: Sequence[Tensor]) -> Tensor | None:
+        """The biases of the last call without gradients on the CPU, if the weights still have the values they had."""
+        if self._table is None or torch.is_grad_enabled() or self._table[0] != window:
+            return None
+        _, before, table = self._table
+        same = all(
+            now.device == then.device and now.dtype == then.dtype and torch.equal(now, then)
+            for now, then in zip(weights, before, strict=True)
+        )
+        return table if same else None
 
     def forward(self, x: Tensor, shifted: bool) -> Tensor:
         """Attend.
@@ -226,15 +250,12 @@ class WindowAttention(nn.Module):
             x = x.roll((-shift[0], -shift[1]), (1, 2))
         x = window_partition(x, window)
 
-        bias = self.position_bias(window)[None]
-        if any(shift):
-            bias = bias + shift_mask(padded, window, shift, x.device)[:, None]
-        q, k, v = (
-            linear(x).unflatten(3, (self.heads, -1)).transpose(2, 3) for linear in (self.query, self.key, self.value)
-        )  # (batch, windows, heads, tokens, channels of a head)
+        mask = shift_mask(padded, window, shift, x.device) if any(shift) else None
+        by_head = (*x.shape[:3], self.heads, -1)
+        q, k, v = (linear(x).view(by_head).transpose(2, 3) for linear in (self.query, self.key, self.value))
         scale = self.logit_scale.clamp(max=math.log(100.0)).exp()
         q, k = _unit(q, scale), _unit(k, 1.0)
-        y = attention(q, k, v, bias, self.dropout if self.training else 0.0)
+        y = attention(q, k, v, self.position_bias(window), mask, self.dropout if self.training else 0.0)
 
         y = y.transpose(2, 3).flatten(3)
         y = window_merge(y, window, padded)

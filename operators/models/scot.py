@@ -54,11 +54,12 @@ class Dense(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.dense = nn.Linear(in_channels, out_channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in_channels)`` to ``(..., out_channels)``."""
-        return self.dropout(self.dense(x))
+        y: Tensor = self.dense(x)
+        return functional.dropout(y, self.dropout, self.training) if self.dropout else y
 
 
 class ScOTBlock(nn.Module):

@@ -1,5 +1,6 @@
 """scOT: the authors' outputs, keys and counts, and what must hold beyond their code."""
 
+import copy
 import json
 import math
 import runpy
@@ -11,8 +12,10 @@ import pytest
 import torch
 import yaml
 from torch import nn
+from torch.nn import functional
 
 from operators.layers.conditional_norm import ConditionalLayerNorm
+from operators.layers.patches import PatchMerging, PatchProjection, PatchRecovery
 from operators.layers.window_attention import WindowAttention
 from operators.models import ScOT, models
 from operators.optimizers import build_optimizer
@@ -219,6 +222,18 @@ def test_sizes_that_nothing_divides(grid):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+def test_what_is_padded_comes_last():
+    # Where the authors' code gets through, its sizes divide: these are its rules for those that do not.
+    torch.manual_seed(0)
+    x, tokens, time = torch.randn(1, 3, 5, 6), torch.randn(1, 3, 5, 2), torch.ones(1, 1)
+    projection, merging = PatchProjection(3, 4, (4, 4)), PatchMerging(2, ConditionalLayerNorm)
+    torch.testing.assert_close(projection(x), projection(functional.pad(x, (0, 2, 0, 3))))
+    torch.testing.assert_close(merging(tokens, time), merging(functional.pad(tokens, (0, 0, 0, 1, 0, 1)), time))
+    recovery = PatchRecovery(4, 2, (4, 4))
+    whole = recovery.projection(projection(x).permute(0, 3, 1, 2))
+    torch.testing.assert_close(recovery(projection(x), (5, 6)), recovery.mixup(whole[:, :, :5, :6]))
+
+
 def test_windows_of_one_token_are_finite():
     # Tokens 8, 4, 2, 1: transformers 4.29.2 divides the last stage's offset by zero.
     model = randomise(
@@ -330,6 +345,34 @@ def test_gradients_against_finite_differences():
     # Logit scales above ln 100 have no gradient, and the kink itself must not be met.
     parameters = tuple(p.detach().clone().requires_grad_() for p in model.parameters())
     assert torch.autograd.gradcheck(function, (x, time, *parameters), fast_mode=True)
+
+
+def test_a_kept_bias_is_forgotten_when_its_weights_change():
+    # However they change: optimizers, `load_state_dict`, writes past autograd, another window, another type.
+    model = small(image_size=None)
+    x = torch.randn(1, 3, 32, 32)
+    layer = model.encoder.layers[0].blocks[0].attention["self"].continuous_position_bias_mlp
+
+    def fresh(x):
+        return copy.deepcopy(model).requires_grad_()(x)  # with gradients nothing is kept
+
+    for change in (
+        lambda: layer[0].bias.data.add_(0.5),
+        lambda: layer[2].weight.data.mul_(2.0),
+        lambda: setattr(layer[0], "weight", nn.Parameter(layer[0].weight * 2.0)),
+        lambda: model.load_state_dict(small(use_conditioning=True).state_dict()),
+        lambda: model.double(),
+        lambda: None,
+    ):
+        with torch.no_grad():
+            before = model(x.to(model.patch_recovery.mixup.weight.dtype))
+            change()
+            x = x.to(model.patch_recovery.mixup.weight.dtype)
+            after = model(x)
+            little = model(x[..., :10, :6])
+        torch.testing.assert_close(after, fresh(x).detach(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(little, fresh(x[..., :10, :6]).detach(), rtol=1e-4, atol=1e-4)
+    assert (before - after).abs().max() == 0.0  # and kept where they do not
 
 
 def test_evaluating_in_inference_mode_does_not_spoil_training():

@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 DEMO := outputs/demo
 
-.PHONY: demo test lint slow docs clean
+.PHONY: demo test lint slow clean
 
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
@@ -39,6 +39,7 @@ lint: .venv/installed
 	$(BIN)/lint-imports
 
 # The site, in docs/_build/index.html. A broken link, a reference to nothing or an undocumented public name is an error.
+.PHONY: docs
 docs: .venv/docs
 	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build
 

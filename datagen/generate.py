@@ -215,12 +215,6 @@ def require_few_failures(spec: Spec, failures: Sequence[str]) -> None:
     job's shards or in all of them, knows that the end would be the same. The verdict depends on the spec alone, not on
     the order of the shards, the workers or the jobs.
 
-    Parameters
-    ----------
-    spec : Spec
-    failures : sequence of str
-        The reasons, one a failed draw.
-
     Raises
     ------
     RuntimeError
@@ -239,15 +233,7 @@ def require_few_failures(spec: Spec, failures: Sequence[str]) -> None:
 
 
 def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
-    """Compute a shard and write it and its sidecar; returns the sidecar.
-
-    Parameters
-    ----------
-    spec : Spec
-    shard : Shard
-    folder : Path
-        Of the dataset.
-    """
+    """Compute a shard and write it and its sidecar; returns the sidecar."""
     started = time.perf_counter()
     family, count = spec.family, shard.stop - shard.start
     fields = {f.name: np.empty((count, *family.stored_shape(f)), spec.dtype) for f in family.fields}
@@ -306,13 +292,6 @@ def shard_defect(spec: Spec, shard: Shard, folder: Path) -> str | None:
     """Why a shard is not whole, or None if it is: its sidecar decides, and its file must have the sidecar's hash.
 
     A missing shard is "missing"; anything else is a sentence.
-
-    Parameters
-    ----------
-    spec : Spec
-    shard : Shard
-    folder : Path
-        Of the dataset.
     """
     path = folder / shard.sidecar
     if not path.exists():
@@ -342,12 +321,6 @@ def shard_defect(spec: Spec, shard: Shard, folder: Path) -> str | None:
 def shard_locks(folder: Path, shards: Iterable[Shard]) -> Iterator[None]:
     """Hold the locks of shards, so that jobs of one dataset may run side by side and none does another's work.
 
-    Parameters
-    ----------
-    folder : Path
-        Of the dataset.
-    shards : iterable of Shard
-
     Raises
     ------
     ValueError
@@ -371,11 +344,6 @@ def prepare_folder(spec: Spec, folder: Path) -> None:
 
     Another spec gives way if nothing was made of it and nobody is at it: a first try with parameters that do not work
     must not stand in the way of the second.
-
-    Parameters
-    ----------
-    spec : Spec
-    folder : Path
 
     Raises
     ------
@@ -429,11 +397,6 @@ def _task(arguments: tuple[bytes, int, str]) -> tuple[int, dict[str, Any]]:
 
 def check_share(shard_index: int | None, shard_count: int | None) -> None:
     """Refuse a job's number, or a number of jobs, that does not fit.
-
-    Parameters
-    ----------
-    shard_index, shard_count : int or None
-        Both or neither; ``0 <= shard_index < shard_count``.
 
     Raises
     ------
@@ -624,16 +587,7 @@ def merge(folder: str | Path, fresh: Mapping[int, int] | None = None) -> dict[st
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a dataset would take.
-
-    Attributes
-    ----------
-    samples, shards, bytes : int
-    core_hours : float
-        CPU time of drawing, solving and checking.
-    measured : int
-        Samples that were made and thrown away for it.
-    """
+    """What a dataset would take."""
 
     samples: int
     shards: int
@@ -651,14 +605,7 @@ class Estimate:
 
 
 def estimate(spec: Spec, measured: int = 5) -> Estimate:
-    """Samples, bytes and hours of a spec, from a few training samples solved here and now; writes nothing.
-
-    Parameters
-    ----------
-    spec : Spec
-    measured : int
-        Training samples to solve, at most.
-    """
+    """Samples, bytes and hours of a spec, from a few training samples solved here and now; writes nothing."""
     spec = planned(spec)
     measured = min(measured, spec.samples["train"])
     with threadpool_limits(limits=1):

@@ -321,10 +321,6 @@ _HDF5_ERRORS = (KeyError, OSError, RuntimeError)
 def open_shard(path: Path) -> h5py.File:
     """Open a shard for reading, refusing links out of the file and object types before any value is read.
 
-    Parameters
-    ----------
-    path : Path
-
     Raises
     ------
     DamagedShard

@@ -43,6 +43,7 @@ lint: .venv/installed
 	$(BIN)/lint-imports
 
 # The site, in docs/_build/index.html. A broken link, a reference to nothing or an undocumented public name is an error.
+.PHONY: docs
 docs: .venv/docs
 	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build
 

@@ -34,7 +34,7 @@ autodoc_typehints_format = "short"
 maximum_signature_line_length = 100
 numpydoc_show_class_members = False  # autodoc shows them
 numpydoc_validation_checks: set[str] = set()  # reference.faults is ours
-suppress_warnings = ["config.cache"]
+suppress_warnings = ["config.cache", "ref.citation"]  # a source need not be cited in the text
 
 
 # -- Docstrings as we write them -------------------------------------------------------------------------------------
@@ -128,6 +128,7 @@ def write_reference(app: Sphinx) -> None:
 
 # What stands elsewhere in the repository and is a page of the site too.
 PROJECT = {
+    "README.md": "project/readme.md",
     "CONTRIBUTING.md": "project/contributing.md",
     "CHANGELOG.md": "project/changelog.md",
     "benchmarks/README.md": "project/benchmarks.md",
@@ -154,7 +155,7 @@ def links_into_the_repository(app: Sphinx, docname: str, source: list[str]) -> N
     here = (ROOT / original).parent
 
     def replaced(link: re.Match[str]) -> str:
-        text, target, anchor = link.groups()
+        mark, text, target, anchor = link.groups()
         place = (here / target).resolve()
         if target.startswith(("http:", "https:", "mailto:")) or not target or not place.exists():
             return link[0]
@@ -163,9 +164,10 @@ def links_into_the_repository(app: Sphinx, docname: str, source: list[str]) -> N
             return text
         if inside in PROJECT:
             inside = f"docs/{PROJECT[inside]}"
-        return f"[{text}]({(Path('../' * len(path.parts)) / inside).as_posix()}{anchor or ''})"
+        return f"{mark}[{text}]({(Path('../' * len(path.parts)) / inside).as_posix()}{anchor or ''})"
 
-    source[0] = re.sub(r"(?<!!)\[([^\]]+)\]\(([^)\s#]*)(#[^)\s]*)?\)", replaced, source[0])
+    mark = r"(?<!!)" if path.parts[0] != "project" else "!?"  # of copies, pictures move too
+    source[0] = re.sub(rf"({mark})\[([^\]]+)\]\(([^)\s#]*)(#[^)\s]*)?\)", replaced, source[0])
 
 
 def setup(app: Sphinx) -> None:

@@ -28,6 +28,7 @@ OPEN = (
     "solvers.ordering",
     "solvers.plots",
     "solvers.registry",
+    "solvers.system",
     "datagen.*",
     "operators.*",
 )
@@ -40,14 +41,26 @@ INNER = (
     "datagen.evolve.hllc",
     "datagen.evolve.work",
     "datagen.files",
+    "datagen.folder",
     "datagen.finite_volume_checks",
     "datagen.implicit_checks",
     "datagen.interchange.*",
     "datagen.legacy_fno",
     "datagen.pdes.euler_data",
+    "datagen.shard",
     "datagen.steady_assemblies",
     "datagen.validate_*",
     "datagen.well_format",
+    "operators.contenders",
+    "operators.evaluation_pictures",
+    "operators.loader",
+    "operators.predict_files",
+    "operators.reading",
+    "operators.report",
+    "operators.rollout_plots",
+    "operators.run_folder",
+    "operators.tally",
+    "operators.training_state",
 )
 
 
@@ -151,15 +164,21 @@ def own_docstring(value: Any) -> str:
 
 
 def incomplete(value: Any) -> Iterator[str]:
-    """Arguments of a public function or class that its docstring does not name."""
+    """Arguments of a public function or class that no section of its docstring, or of a base class's, names."""
     if isinstance(value, Registry) or (inspect.isclass(value) and issubclass(value, (BaseException, Enum))):
         return
-    text = own_docstring(value)
-    listed = re.findall(r"^(?:Parameters|Attributes)\n-+\n(.*?)(?=\n\n\w+\n---|\Z)", text, flags=re.M | re.S)
+    about = [each for each in value.__mro__ if ours(each)] if inspect.isclass(value) else [value]
+    section = re.compile(r"^(?:Parameters|Attributes)\n-+\n(.*?)(?=\n\n\w+\n---|\Z)", flags=re.M | re.S)
+    listed = [block for each in about for block in section.findall(own_docstring(each))]
     names = {word.strip("*` ") for block in listed for line in heads(block) for word in line.split(",")}
     lacking = [name for name in arguments(value) if name not in names]
     if lacking:
         yield f"no section Parameters (or Attributes) of its docstring says what {', '.join(lacking)} is"
+
+
+def ours(value: Any) -> bool:
+    """Whether something was made in one of the rooms."""
+    return str(getattr(value, "__module__", "")).split(".")[0] in ROOMS
 
 
 def heads(block: str) -> Iterator[str]:
@@ -170,7 +189,9 @@ def heads(block: str) -> Iterator[str]:
 
 
 def arguments(value: Any) -> list[str]:
-    """Names that a caller may give."""
+    """Names that a caller may give; none of a class that takes what torch's or numpy's does."""
+    if inspect.isclass(value) and not ours(value.__init__):
+        return []
     try:
         parameters = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):
@@ -235,7 +256,7 @@ def first(value: Any) -> str:
     """The first paragraph of a docstring, on one line, up to the end of its first sentence."""
     if isinstance(value, Registry):
         return f"Every {value.kind} by its name."
-    paragraph = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ")
+    paragraph = re.sub(r" ?\[\d+\]_", "", (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " "))
     return re.split(r"(?<=[.;:])\s+(?=[A-Z`])|, *$", paragraph)[0].rstrip(":,;")
 
 
@@ -245,7 +266,7 @@ def registry_entry(name: Name) -> str:
     entries = []
     for key in name.value:
         entry = name.value[key]
-        if str(getattr(entry, "__module__", "")).split(".")[0] in (*ROOMS, "torch", "functools"):
+        if ours(entry) or str(getattr(entry, "__module__", "")).split(".")[0] in ("torch", "functools"):
             entries.append(f":py:obj:`{key} <{public[id(entry)]}>`" if id(entry) in public else f"``{key}``")
     how = f"entry points ``{name.value.group}`` or `solvers.registry.Registry.register`"
     return (

@@ -48,6 +48,11 @@ def working_dtype(*dtypes: Any) -> np.dtype:
 def norm(v: np.ndarray) -> float:
     """Euclidean norm of a vector, safe where squares of its entries would overflow or underflow.
 
+    Parameters
+    ----------
+    v : ndarray, shape (n,)
+        Real or complex.
+
     Examples
     --------
     >>> norm(np.array([5e200, 0.0])), norm(np.array([3e-320, 0.0])) > 0, norm(np.array([np.inf, 1.0]))

@@ -36,7 +36,7 @@ def test_they_train_and_another_process_predicts(installed):
     assert losses[-1] < losses[0]
 
     np.save(installed.folder / "a.npy", np.full((3, 1, 16, 16), 5.0, dtype=np.float32))
-    installed.bash("southwell-predict checkpoint=run/best.pt input=a.npy out=u.npy")
+    installed.bash("southwell-predict checkpoint=run/best.pt input=a.npy output=u.npy")
     predicted = np.load(installed.folder / "u.npy")
     assert predicted.shape == (3, 1, 16, 16)
     np.testing.assert_array_equal(predicted[0], predicted[2])
@@ -59,7 +59,7 @@ def test_they_go_on_are_evaluated_and_certified_and_missed_where_they_are_not(in
 
     # A process without the package: the checkpoint says which name is missing.
     installed.environment["PYTHONPATH"] = installed.environment["PYTHONPATH"].replace(str(installed.site), "")
-    said = installed.bash(f"southwell-predict {run} input=a.npy out=u.npy", code=2)
+    said = installed.bash(f"southwell-predict {run} input=a.npy output=u.npy", code=2)
     assert "unknown model 'near_and_far'" in said
 
 

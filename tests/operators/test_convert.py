@@ -182,7 +182,7 @@ def test_the_command(command, capsys):
     command("source=neuraloperator", f"input={path}", "output=fno.pt", "arguments={domain_padding: 0.25}")
     assert "fno.pt: fno with 1,387 parameters" in capsys.readouterr().out
     padded = load("fno.pt", "cpu")
-    assert padded.model.domain_padding == [0.25, 0.25]
+    assert padded.operator.module.domain_padding == [0.25, 0.25]
     for arguments, message in [
         (["source=neuraloperator", f"input={path}", "output=fno.pt"], "exists already"),
         (["source=neuraloperator", f"input={path}", "output=no/fno.pt"], "folder does not exist"),

@@ -19,6 +19,13 @@ from datagen.files import sha256_of_file
 from datagen.store import Spec
 from solvers.registry import near_names
 
+ATTEMPTS = 10
+
+
+def attempts(spec: Spec) -> range:
+    """How often a sample is drawn before it is the parameters that are to blame; given inputs are what they are."""
+    return range(ATTEMPTS if spec.inputs is None else 1)
+
 
 def draw(spec: Spec, split: str, index: int, attempt: int = 0) -> Sample:
     """The data of one attempt at a sample, with the precision with which they are stored.

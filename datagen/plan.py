@@ -123,11 +123,9 @@ def work_of_a_sample(spec: "Spec") -> dict[str, float]:
     ----------
     spec : Spec
     """
-    from datagen.draw import draw  # which needs the spec, which needs this file
-
     systems, sizes = [], []
     for index in range(PROBES):
-        given = spec.family.system(draw(spec, "train", index))
+        given = _probe(spec, index)
         if not _is_open(given):
             return {}
         systems.append((System.of(given.A, size=given.b.size, dtype=given.b.dtype), given.b))
@@ -149,6 +147,35 @@ def work_of_a_sample(spec: "Spec") -> dict[str, float]:
         if found < inf:
             costs[name] = found
     return costs
+
+
+def _probe(spec: "Spec", index: int) -> LinearSystem:
+    """The system of a training sample: of its first draw that has one, as in the dataset.
+
+    Raises
+    ------
+    ValueError
+        If given inputs do not fit.
+    RuntimeError
+        If no draw has one.
+    """
+    from datagen.draw import attempts, draw  # which need the spec, which needs this file
+
+    why: Exception = ValueError("what was drawn is not finite")
+    for attempt in attempts(spec):
+        sample = draw(spec, "train", index, attempt)
+        if not all(np.isfinite(values).all() for values in sample.fields.values()):
+            continue
+        try:
+            return spec.family.system(sample)
+        except (ValueError, ArithmeticError) as error:
+            if spec.inputs is not None:
+                raise
+            why = error
+    raise RuntimeError(
+        f"sample {index} of split 'train' failed in {len(attempts(spec))} draws, last with {type(why).__name__}: "
+        f"{str(why).rstrip('. ')}. Try other parameters of the PDE or a finer grid."
+    )
 
 
 def _try(name: str, spec: "Spec", systems: list[tuple[System, Any]], facts: Facts, best: float) -> float:

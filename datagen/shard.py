@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.draw import draw
+from datagen.draw import attempts, draw
 from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.work import counted
 from datagen.family import Family, LinearSystem, Sample
@@ -23,7 +23,6 @@ from datagen.plan import ShardSolver
 from datagen.store import FORMAT_VERSION, Shard, Spec, code_version, shard_image
 from solvers import Result
 
-ATTEMPTS = 10
 TOLERATED_SHARE, TOLERATED = 0.05, 4  # failed draws: of all draws of a dataset, and however many draws there are
 STAGES = ("draw", "discretise", "solve", "check")  # of a sample; "store" follows, once a shard
 
@@ -94,8 +93,7 @@ def solve_sample(spec: Spec, split: str, index: int, solver: Callable[[LinearSys
         clock, before = time.perf_counter(), clock
         seconds[stage] += clock - before
 
-    attempts = ATTEMPTS if spec.inputs is None else 1
-    for attempt in range(attempts):
+    for attempt in attempts(spec):
         sample = draw(spec, split, index, attempt)
         spent_on("draw")
         try:
@@ -115,7 +113,7 @@ def solve_sample(spec: Spec, split: str, index: int, solver: Callable[[LinearSys
             continue
         return Solved(sample, *outcome, attempt, tuple(failures), seconds)
     raise RuntimeError(
-        f"sample {index} of split {split!r} failed in {attempts} draws, last with {failures[-1].rstrip('. ')}. "
+        f"sample {index} of split {split!r} failed in {len(failures)} draws, last with {failures[-1].rstrip('. ')}. "
         "Try other parameters of the PDE or a finer grid, and for steady ones another solver.method or solver.rtol."
     )
 

@@ -1,16 +1,17 @@
 """The plan stage: a choice by counted work, the same for every job, written into the spec, and what follows from it."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from datagen import plan
-from datagen.family import build, seed_sequence
+from datagen.family import Sample, build, families, seed_sequence
 from datagen.files import sha256_of_file
 from datagen.folder import merge, prepare_folder
 from datagen.generate import generate
+from datagen.pdes.darcy import Darcy
 from datagen.plan import ShardSolver, planned, work_of_a_sample
 from datagen.shard import solve_sample
 from datagen.store import Spec, open_store
@@ -188,3 +189,30 @@ def test_every_registered_preconditioner_may_make_a_dataset():
     """A check of the options on something that has no grid would refuse multigrid."""
     for M in ("multigrid", "fast-poisson", "amg", "ilu", "ssor", "jacobi"):
         plan.check_solver({"method": "cg", "rtol": 1e-6, "M": M})
+
+
+@dataclass(frozen=True)
+class FailsAtFirst(Darcy):
+    """Whose first draws of the first samples have no system."""
+
+    def sample(self, rng):
+        return Sample(Darcy.sample(self, rng).fields, {"luck": float(rng.uniform())})
+
+    def system(self, sample):
+        if sample.scalars["luck"] < self.source:
+            raise ZeroDivisionError("out of luck")
+        return Darcy.system(self, Sample(sample.fields))
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_draws_that_fail_are_drawn_anew_for_the_plan_too(share, monkeypatch, tmp_path):
+    monkeypatch.setattr(FailsAtFirst, "name", "fails_at_first")
+    monkeypatch.setitem(families._entries, "fails_at_first", FailsAtFirst)
+    pde = {"name": "fails_at_first", "grid": 6, "source": share}
+    spec = Spec(pde, 0, {"train": 3, "validation": 0, "test": 0}, 3, {"method": "auto", "rtol": 1e-6})
+    if share < 1:
+        assert planned(spec).solver["plan"]
+        return
+    with pytest.raises(RuntimeError, match="failed in 10 draws, last with ZeroDivisionError: out of luck"):
+        generate(spec, tmp_path / "data", executor="serial")
+    assert not list(tmp_path.iterdir())

@@ -158,7 +158,9 @@ def test_frames_are_read_all_or_one(dataset):
 def test_costs_and_quality_are_of_the_sample(dataset):
     data = open_store(dataset)
     steps, evaluations = (data.record("train", f"cost/{name}") for name in ("steps", "evaluations"))
-    np.testing.assert_array_equal(evaluations, 4 * steps)
+    # Four a step, and those of the steps with which it was looked whether the step is short enough.
+    assert np.all(evaluations >= 4 * steps)
+    assert np.all(evaluations <= 8 * steps)
     np.testing.assert_array_equal(data.record("train", "cost/work"), evaluations * 32)
     assert np.all(data.record("train", "quality/u_drift") < 1e-14)
     u = data.read("train", "u")
@@ -166,7 +168,8 @@ def test_costs_and_quality_are_of_the_sample(dataset):
     # The rule: 0.25 min(h, 3 nu / max |u|) / max |u|, at most as long, of a field that decays.
     fastest = abs(u).max(axis=(1, 2)).astype(float)
     longest = 0.25 * np.minimum(1 / 32, 3 * data.family.nu / fastest) / fastest
-    assert np.all(steps <= np.ceil(0.1 / longest + 1) * 3)
+    # Twice as many where those steps leave more than promised, as at the shocks of this coarse grid.
+    assert np.all(steps <= 2 * np.ceil(0.1 / longest + 1) * 3)
     assert np.all(steps >= 3)
 
 

@@ -285,7 +285,7 @@ def test_a_checkpoint_alone_rebuilds_its_model(make_config, make_store):
     assert content["training"] == {}
     assert yaml.safe_load(content["config"]) == make_config(trainer={"epochs": 1})
     x = torch.randn(1, 1, 16, 16)
-    assert torch.equal(rebuild_model(content)(x), load(result.out / "best.pt", "cpu").model(x))
+    assert torch.equal(rebuild_model(content)(x), load(result.out / "best.pt", "cpu").operator.module(x))
 
 
 class Malicious:
@@ -326,7 +326,7 @@ def test_checkpoints_that_are_not_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"format_version '1\.0', which no version of southwell writes"):
         load_checkpoint(path)
     torch.save({"format_version": FORMAT_VERSION}, path)
-    with pytest.raises(ValueError, match="holds no operator: it lacks channels, model, normalisers"):
+    with pytest.raises(ValueError, match="is no checkpoint of a trained operator: it lacks model, normalisers, channels"):
         load(path, "cpu")
 
 

@@ -263,7 +263,7 @@ class TimePairsTask:
                 answer = model.normalised(inputs, batch.lead_time)
             if counts:
                 costs.append(self._compared(model, answer, target, loss))
-            inputs = self._advanced(inputs, answer)
+            inputs = self._advanced(inputs, model.output_normaliser.inverse(answer))
         return torch.stack(costs).mean(dim=0)
 
     def predict(self, model: Operator, batch: Batch) -> Tensor:

@@ -27,8 +27,8 @@ class KdV(SpectralFamily):
     ``d u_x^2 / 2 - c u^3 / 6`` the first is conserved to rounding, the others to the error of the step.
     The dispersion is integrated exactly; the step is at most ``0.05 h / max |c u|``, from the current state, since
     solitons grow out of smooth fields to about three times their height. At t = 5 of the defaults that leaves an error
-    of the step of about 1e-6; rough initial fields (alpha = 3) lose the order, as the dispersion turns their short
-    waves by many radians in a step, and have 3e-4.
+    of the step of about 1e-6. Rough initial fields (alpha = 3) lose the order, as the dispersion turns their short
+    waves by many radians in a step; they take shorter ones, which leave 1e-5 of max |u| from frame to frame.
 
     Follows Kassam and Trefethen 2005 (SIAM J. Sci. Comput. 26, p. 1214), but for the aliasing, which theirs has. The
     initial field is Gaussian with covariance proportional to ``(-d^2/dx^2 + tau^2)^(-alpha)``, without its mean.
@@ -77,7 +77,6 @@ class KdV(SpectralFamily):
     frames: int = 21
     step: float | None = None
 
-    accuracy: ClassVar[float] = 1e-4
     title: ClassVar[str] = "Korteweg-de Vries, u_t + c u u_x + d u_xxx = 0, periodic"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("initial_u", "input", "dimensionless", "u at time 0"),

@@ -131,9 +131,10 @@ class TimePairsTask:
     a, t)`, against every :math:`u(t_i + k t)`:
 
     - unrolled: the mean of the losses of all m steps, with the gradient through all of them;
-    - pushforward: the loss of the last step alone, with the gradient through that step alone (Brandstetter, Worrall and
-      Welling, Message passing neural PDE solvers, ICLR 2022, section 3.1): the operator learns to bear its own errors,
-      at the memory of one step.
+    - pushforward: the mean of the losses of the first and of the last step, with no gradient from a step to the one
+      before: the operator learns to bear its own errors, at the memory of two steps (Brandstetter, Worrall and Welling,
+      Message passing neural PDE solvers, ICLR 2022, section 3.1, where the two are added). The first step is needed: an
+      operator that answers with the mean from the start gives its last step nothing to learn from.
 
     Validation and test examples are chains of the same steps, compared at their end. Where the equation's coefficients
     depend on time (heat with a diffusivity that varies in time), a state and a lead time do not determine what
@@ -149,7 +150,7 @@ class TimePairsTask:
     stride, frames, start, transitions, steps
         As `Pairing` takes them.
     pushforward : bool
-        With several steps: the gradient through the last alone.
+        With several steps: the first and the last count, each with the gradient through itself alone.
     time_scale : float, optional
         Lead times are given to the model in units of this; by default the time from the first frame to the last.
     masked : sequence of str
@@ -199,7 +200,7 @@ class TimePairsTask:
         self.pairing = Pairing(times, pairing, stride, frames, start, transitions, steps)
         self.steps, self.pushforward, self.shifted = steps, pushforward, shifted
         if pushforward and steps == 1:
-            raise ValueError("pushforward=true trains on the last of several steps: give steps=2 or more")
+            raise ValueError("pushforward=true trains on the first and the last of several steps: give steps=2 or more")
         if time_scale is not None and not (math.isfinite(time_scale) and time_scale > 0):
             raise ValueError(f"time_scale must be positive and finite, got {time_scale!r}")
         self.time_scale = times[-1] - times[0] if time_scale is None else time_scale
@@ -258,12 +259,13 @@ class TimePairsTask:
             return self._compared(model, model.normalised(batch.inputs, batch.lead_time), batch.targets, loss)
         costs, inputs = [], batch.inputs
         for number, target in enumerate(batch.targets.unbind(1), 1):
-            counts = number == self.steps or not self.pushforward
+            counts = not self.pushforward or number in (1, self.steps)
             with nullcontext() if counts else torch.no_grad():
                 answer = model.normalised(inputs, batch.lead_time)
             if counts:
                 costs.append(self._compared(model, answer, target, loss))
-            inputs = self._advanced(inputs, model.output_normaliser.inverse(answer))
+            state = model.output_normaliser.inverse(answer)
+            inputs = self._advanced(inputs, state.detach() if self.pushforward else state)
         return torch.stack(costs).mean(dim=0)
 
     def predict(self, model: Operator, batch: Batch) -> Tensor:

@@ -59,7 +59,7 @@ class MadeUp:
         for number, (split, count) in enumerate(self.sizes.items()):
             noise = np.random.default_rng([7, number]).normal(size=(count, *self.shape))
             source = np.fft.fftn(noise, axes=(1, 2)) / (1 + square)
-            solution = 1 + np.fft.ifftn(source / (1 + 0.1 * square), axes=(1, 2)).real
+            solution = np.fft.ifftn(source / (1 + 0.1 * square), axes=(1, 2)).real
             source = np.fft.ifftn(source, axes=(1, 2)).real
             self.arrays[split] = {"source": source.astype(np.float32), "solution": solution.astype(np.float32)}
 

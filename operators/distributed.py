@@ -258,12 +258,12 @@ def set_idle(model: nn.Module, idle: bool, ranks: Ranks) -> None:
 
 
 def whole(state: Any) -> Any:
-    """State dictionaries, lists and tensors with what FSDP shards gathered; every rank must call it."""
+    """State dictionaries, lists and tensors with what FSDP shards gathered on the CPU; every rank must call it."""
     if isinstance(state, Mapping):
         return {key: whole(value) for key, value in state.items()}
     if isinstance(state, (list, tuple)):
         return type(state)(map(whole, state))
-    return state.full_tensor() if isinstance(state, DTensor) else state
+    return state.full_tensor().cpu() if isinstance(state, DTensor) else state
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Any]) -> None:

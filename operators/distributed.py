@@ -327,7 +327,8 @@ def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
 
 
 def _like(pattern: Any, value: Any) -> Any:
-    """A tensor sharded as a pattern of its shape is."""
-    if isinstance(pattern, DTensor) and isinstance(value, Tensor) and value.shape == pattern.shape:
+    """A tensor sharded as a pattern is that has as many axes and entries along the first, which is what is sharded."""
+    fits = isinstance(value, Tensor) and value.ndim == pattern.ndim and value.shape[:1] == pattern.shape[:1]
+    if isinstance(pattern, DTensor) and fits:
         return distribute_tensor(value, pattern.device_mesh, pattern.placements)
     return value

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
@@ -39,6 +40,9 @@ optimizers.register("adamp")(adamp)
 optimizers.register("shampoo")(shampoo)
 
 
+NEED_WHOLE_WEIGHTS = ("soap", "adamp", "adahessian", "shampoo")  # of the library's
+
+
 def build_optimizer(
     module: nn.Module, name: str, *, groups: Mapping[str, Any] | None = None, **arguments: Any
 ) -> Optimizer:
@@ -58,7 +62,7 @@ def build_optimizer(
     Raises
     ------
     ValueError
-        If a name or argument is unknown, or there is nothing to train.
+        If a name or argument is unknown, there is nothing to train, or the optimizer cannot train sharded weights.
 
     Examples
     --------
@@ -82,6 +86,11 @@ def build_optimizer(
         _refuse_out_of_range(group)
     if not any(group["params"] for group in parameters):
         raise ValueError(f"nothing to train: {type(module).__name__} has no parameter that requires a gradient")
+    if name in NEED_WHOLE_WEIGHTS and any(isinstance(parameter, DTensor) for parameter in module.parameters()):
+        raise ValueError(
+            f"optimizer {name!r} needs whole weights, which trainer.distributed=fsdp has not; use ddp, or one of "
+            "adamw, adam, sgd, complex_adamw, muon"
+        )
     if name in SET_APART:
         flag, chosen = SET_APART[name]
         parameters = set_apart(parameters, flag, chosen(module))

@@ -24,7 +24,7 @@ def _library(name: str) -> Any:
 
 def soap(
     parameters: Any,
-    lr: float = 3e-3,
+    lr: float = 1e-2,
     betas: tuple[float, float] = (0.95, 0.95),
     weight_decay: float = 0.0,
     precondition_frequency: int = 10,
@@ -56,7 +56,7 @@ def soap(
 
 def muon(
     parameters: Any,
-    lr: float = 3e-3,
+    lr: float = 1e-2,
     betas: tuple[float, float] = (0.9, 0.95),
     momentum: float = 0.95,
     weight_decay: float = 0.0,
@@ -103,7 +103,7 @@ def muon(
 
 def adahessian(
     parameters: Any,
-    lr: float = 0.05,
+    lr: float = 0.1,
     betas: tuple[float, float] = (0.9, 0.999),
     weight_decay: float = 0.0,
     hessian_power: float = 1.0,
@@ -185,7 +185,7 @@ def adamp(
 
 def shampoo(
     parameters: Any,
-    lr: float = 3e-2,
+    lr: float = 0.1,
     weight_decay: float = 0.0,
     precondition_frequency: int = 1,
     eps: float = 1e-6,

@@ -76,8 +76,8 @@ def spectral_low(prediction: Tensor, target: Tensor, periodic: Periodic = None) 
     .. math:: \Bigl( \sum_{|k| < 4} |\hat p_k - \hat y_k|^2 \Bigr)^{1/2}
 
     In the fields' units; the squares of the low, middle and high part add up to the mean squared error. PDEBench has
-    the same bands, but averages over the shells of a band (and, in two dimensions, sums over one quadrant): its numbers
-    are smaller.
+    the same bands, but averages over the shells of a band and, in two dimensions, sums over one quadrant: its numbers
+    are others, and mostly smaller.
 
     Examples
     --------

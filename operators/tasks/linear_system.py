@@ -240,7 +240,7 @@ class LinearSystemTask:
         assert isinstance(batch, SystemBatch)
         assert batch.stencil is not None
         r, d = batch.targets, model(batch.inputs)
-        d = d * (batch.stencil != 0).any(dim=1, keepdim=True)  # points outside of the mask are no unknowns
+        # Points outside of a mask need no care: r is zero there, and every coefficient that leads there.
         Ad = stencil_product(batch.stencil, self.offsets, d)
         axes = tuple(range(1, d.ndim))
         energy = (d * Ad).sum(dim=axes, keepdim=True)

@@ -18,8 +18,8 @@ class Pairing:
     Of the K snapshots ``0, stride, 2 stride, ...`` (the first `frames` of them), the transition ``d >= 0`` from the
     snapshot ``i`` makes the chain ``i, i + d, ..., i + steps d``, as far as there are snapshots:
 
-    - "all2all": every i and every d. One step: ``K (K + 1) / 2`` pairs, those with lead time 0 among them: what an
-      evolution operator without memory obeys, ``S(t + s) = S(t) S(s)``, ``S(0) = 1``, makes them all valid examples
+    - "all2all": every i and every d. One step: ``K (K + 1) / 2`` pairs, those of lead time 0 among them. An evolution
+      without memory obeys ``S(t + s) = S(t) S(s)`` and ``S(0) = 1``, so that all pairs are examples of one operator
       (Herde et al., Poseidon, NeurIPS 2024, section 2). Several steps: d > 0.
     - "one_step": d = 1. One step: ``K - 1`` pairs.
     - "from_initial": i = start, d > 0. One step: ``K - 1 - start`` pairs.

@@ -1,6 +1,7 @@
 """The task of evolutions: from the state at one time to the state a lead time later."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -59,7 +60,8 @@ class Trajectories:
         return GaussianNormaliser.measure(chunk[:, :, frames] for chunk in whole)
 
 
-def _numbered(fields: Fields) -> Any:
+def _numbered(fields: Fields) -> Iterator[tuple[int, Tensor]]:
+    """The chunks of all samples, each with the number of its first."""
     start = 0
     for chunk in fields.chunks():
         yield start, chunk
@@ -129,9 +131,10 @@ class TimePairsTask:
     a, t)`, against every :math:`u(t_i + k t)`:
 
     - unrolled: the mean of the losses of all m steps, with the gradient through all of them;
-    - pushforward: the loss of the last step alone, with the gradient through that step alone (Brandstetter, Worrall and
-      Welling, Message passing neural PDE solvers, ICLR 2022, section 3.1): the operator learns to bear its own errors,
-      at the memory of one step.
+    - pushforward: the mean of the losses of the first and of the last step, with no gradient from a step to the one
+      before: the operator learns to bear its own errors, at the memory of two steps (Brandstetter, Worrall and Welling,
+      Message passing neural PDE solvers, ICLR 2022, section 3.1, where the two are added). The first step is needed: an
+      operator that answers with the mean from the start gives its last step nothing to learn from.
 
     Validation and test examples are chains of the same steps, compared at their end. Where the equation's coefficients
     depend on time (heat with a diffusivity that varies in time), a state and a lead time do not determine what
@@ -147,7 +150,7 @@ class TimePairsTask:
     stride, frames, start, transitions, steps
         As `Pairing` takes them.
     pushforward : bool
-        With several steps: the gradient through the last alone.
+        With several steps: the first and the last count, each with the gradient through itself alone.
     time_scale : float, optional
         Lead times are given to the model in units of this; by default the time from the first frame to the last.
     masked : sequence of str
@@ -197,13 +200,15 @@ class TimePairsTask:
         self.pairing = Pairing(times, pairing, stride, frames, start, transitions, steps)
         self.steps, self.pushforward, self.shifted = steps, pushforward, shifted
         if pushforward and steps == 1:
-            raise ValueError("pushforward=true trains on the last of several steps: give steps=2 or more")
-        if time_scale is not None and not time_scale > 0:
-            raise ValueError(f"time_scale must be positive, got {time_scale!r}")
+            raise ValueError("pushforward=true trains on the first and the last of several steps: give steps=2 or more")
+        if time_scale is not None and not (math.isfinite(time_scale) and time_scale > 0):
+            raise ValueError(f"time_scale must be positive and finite, got {time_scale!r}")
         self.time_scale = times[-1] - times[0] if time_scale is None else time_scale
         for name in masked:
             if name not in names:
                 raise ValueError(f"masked: {name!r} is no output of {store.path}, which has {', '.join(names)}")
+        if set(masked) == set(names):
+            raise ValueError(f"masked={list(masked)} leaves no output to learn")
         self._masked = [names.index(name) for name in masked]
         # One fixed step is no news to the model.
         self.conditioned_on_time = pairing != "one_step" or not self.pairing.even
@@ -254,12 +259,13 @@ class TimePairsTask:
             return self._compared(model, model.normalised(batch.inputs, batch.lead_time), batch.targets, loss)
         costs, inputs = [], batch.inputs
         for number, target in enumerate(batch.targets.unbind(1), 1):
-            counts = number == self.steps or not self.pushforward
+            counts = not self.pushforward or number in (1, self.steps)
             with nullcontext() if counts else torch.no_grad():
                 answer = model.normalised(inputs, batch.lead_time)
             if counts:
                 costs.append(self._compared(model, answer, target, loss))
-            inputs = self._advanced(inputs, model.output_normaliser.inverse(answer))
+            state = model.output_normaliser.inverse(answer)
+            inputs = self._advanced(inputs, state.detach() if self.pushforward else state)
         return torch.stack(costs).mean(dim=0)
 
     def predict(self, model: Operator, batch: Batch) -> Tensor:

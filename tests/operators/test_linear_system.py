@@ -178,8 +178,7 @@ def test_ritz_residuals_weigh_the_lower_half_nine_times():
     assert np.linalg.matrix_rank(ritz_residuals(identity, 5, 50, np.random.default_rng(0))) == 2
 
 
-@pytest.mark.parametrize("name", ["poisson", "darcy"])
-@pytest.mark.parametrize("residuals", ["cg", "ritz"])
+@pytest.mark.parametrize(("name", "residuals"), [("poisson", "ritz"), ("darcy", "cg")])
 def test_directions_are_learned(name, residuals, stores, make_config):
     store = stores(PDES[name])
     arguments = {"residuals": residuals, "diagonal": name == "darcy"}
@@ -189,7 +188,7 @@ def test_directions_are_learned(name, residuals, stores, make_config):
     config = make_config(
         task={"name": "linear_system", **arguments},
         model=model,
-        trainer={"epochs": 6, "batch_size": 8},
+        trainer={"epochs": 5, "batch_size": 8},
         optimizer={"lr": 5e-3},
     )
     history = train(config, store).history

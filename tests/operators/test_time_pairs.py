@@ -143,7 +143,8 @@ def test_only_the_snapshots_asked_for_are_read():
 
 
 @pytest.mark.parametrize("leading", [False, True])
-def test_statistics_are_those_of_the_training_snapshots(leading):
+def test_statistics_are_those_of_the_training_snapshots(leading, monkeypatch):
+    monkeypatch.setattr("operators.data.CHUNK_BYTES", 4000)  # pieces of two samples
     store = DecayStore(times=TIMES[1:] if leading else TIMES, forbidden=("validation", "test"))
     inputs, outputs = tasks.build("time_pairs", store, stride=2).normalisers()
     arrays = store.arrays["train"]
@@ -214,7 +215,7 @@ def squares(prediction, target):
 
 @pytest.mark.parametrize("steps", [2, 3])
 def test_gradients_of_unrolled_and_pushforward_training(steps):
-    """With the map u -> w u the derivatives are known: of (w^k u - y_k)^2 through all steps, or through the last."""
+    """With the map u -> w u the derivatives of (w^k u - y_k)^2 are known: through all steps, or each through one."""
     w = 0.9
     for pushforward in (False, True):
         task = tasks.build("time_pairs", DecayStore(), pairing="one_step", steps=steps, pushforward=pushforward)
@@ -227,9 +228,9 @@ def test_gradients_of_unrolled_and_pushforward_training(steps):
         u, y = batch.inputs[:, :2].double(), batch.targets.double()
         errors = [w**k * u - y[:, k - 1] for k in range(1, steps + 1)]
         if pushforward:
-            expected = errors[-1].square().mean()
+            expected = (errors[0].square().mean() + errors[-1].square().mean()) / 2
             # The state w^(steps-1) u that enters the last step is data.
-            slope = (2 * errors[-1] * w ** (steps - 1) * u).mean()
+            slope = (errors[0] * u + errors[-1] * w ** (steps - 1) * u).mean()
         else:
             expected = torch.stack([e.square().mean() for e in errors]).mean()
             slope = torch.stack([(2 * e * k * w ** (k - 1) * u).mean() for k, e in enumerate(errors, 1)]).mean()
@@ -249,7 +250,21 @@ def test_normalisers_are_undone_between_steps():
     torch.testing.assert_close(task.predict(model, batch), model.scale(batch.inputs[:, :2]))
 
 
-def test_masked_channels_are_not_learned_and_keep_their_value():
+@pytest.mark.parametrize("pushforward", [False, True])
+def test_training_steps_go_through_physical_units(pushforward):
+    task = tasks.build("time_pairs", DecayStore(), steps=3, pushforward=pushforward)
+    inputs, outputs = task.normalisers()
+
+    class NormalisedDecay(Decay):
+        def forward(self, x, time):
+            return outputs(super().forward(inputs.inverse(x), time))
+
+    batch = task.examples("train").batch(torch.arange(12))
+    cost = task.loss(Operator(NormalisedDecay(task.time_scale), inputs, outputs), batch, relative_l2)
+    assert cost.max() < 1e-5  # rounding in single precision
+
+
+def test_masked_channels_cost_nothing_and_keep_their_value():
     task = tasks.build("time_pairs", DecayStore(), pairing="one_step", steps=2, masked=["v"])
     batch = task.examples("train").batch(torch.arange(3))
     seen = []
@@ -289,6 +304,8 @@ def test_poseidons_loss_is_of_shifted_fields():
     [
         ({"pushforward": True}, "give steps=2 or more"),
         ({"time_scale": 0.0}, "time_scale must be positive"),
+        ({"time_scale": float("inf")}, "time_scale must be positive"),
+        ({"masked": ["v", "u"]}, "leaves no output to learn"),
         ({"masked": ["w"]}, "'w' is no output"),
         ({"pairing": "all"}, "unknown pairing 'all'"),
         ({"stride": 9}, "no pair"),

@@ -78,6 +78,11 @@ class Predictor:
     def __init__(self, content: Mapping[str, Any], device: str = "auto") -> None:
         self.device = choose_device(device)
         self.operator = rebuild_operator(content).to(self.device)
+        missing = {"dataset", "config", "history"} - content.keys()
+        if missing:
+            raise ValueError(
+                f"the checkpoint does not say what it was trained on: it lacks {', '.join(sorted(missing))}"
+            )
         self.model_name: str = content["model"]["name"]
         self.inputs = [Channel(**channel) for channel in content["channels"]["inputs"]]
         self.outputs = [Channel(**channel) for channel in content["channels"]["outputs"]]
@@ -369,18 +374,4 @@ def load(path: str | Path, device: str = "auto") -> Predictor:
         ...
     ValueError: no checkpoint at runs/tfno/best.pt; southwell-train leaves best.pt and last.pt in its out folder
     """
-    content = load_checkpoint(path)
-    lacking = [
-        key for key in ("model", "normalisers", "channels", "dataset", "config", "history") if key not in content
-    ]
-    if lacking:
-        raise ValueError(f"{path} is no checkpoint of a trained operator: it lacks {', '.join(lacking)}")
-    try:
-        return Predictor(content, device)
-    except RuntimeError as error:
-        if "state_dict" not in str(error):
-            raise
-        raise ValueError(
-            f"{path}: its weights do not fit model {content['model']['name']!r} as it is here; was it changed since? "
-            f"({str(error).splitlines()[-1].strip()})"
-        ) from None
+    return Predictor(load_checkpoint(path), device)

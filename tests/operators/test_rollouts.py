@@ -346,7 +346,9 @@ def test_checkpoints_that_do_not_fit_are_sentences(make_checkpoint, tmp_path, mo
         {"model": None, "history": None}, "other.pt is no checkpoint of a trained operator: it lacks model, history"
     )
     fno = {"n_modes": [4], "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 1}
-    refused({"model": {"name": "fno", "arguments": fno, "state": {}}}, "weights do not fit model 'fno' as it is here")
+    refused(
+        {"model": {"name": "fno", "arguments": fno, "state": {}}}, "weights are not those of model 'fno' as it is here"
+    )
     refused({"model": {"name": "fnoo", "arguments": fno, "state": {}}}, "unknown model 'fnoo'. Did you mean 'fno'")
     refused({"format_version": 99}, "checkpoint format 99; this version reads up to")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

@@ -11,10 +11,8 @@ which have ``c / H`` channels each, with learned tokens ``L`` [1]_:
 As published, attention is not scaled by the root of the channels, frequencies are ``k / n`` and not whole numbers, and
 so the first sine is zero and the first cosine constant.
 
-Keys, values and queries are never formed: as the products associate, ``L K^T`` is ``(L W_K^T) x^T`` up to a constant
-that the softmax ignores, ``A V`` is ``(A x) W_V + b_V`` as the rows of ``A`` sum to one, and ``Q T^T`` is
-``x (W_Q T^T) + b_Q T^T``. Every product over the points of a patch has then ``H`` times as many columns as there are
-tokens, whatever the channels.
+Keys are never formed: ``L K^T`` is ``(L W_K^T) x^T`` up to a constant that the softmax ignores, a map of the channels
+to as many as there are tokens.
 
 References
 ----------
@@ -31,6 +29,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from operators.layers.by_dimension import CONVOLUTION
+from operators.layers.channel_linear import channel_linear
 
 
 def to_patches(x: Tensor, patch: Sequence[int]) -> Tensor:
@@ -170,33 +169,34 @@ class NeuralSpectralBlock(nn.Module):
         """Map ``(batch, channels, *grid)`` to the same shape; every axis is a multiple of the patch's."""
         heads, _, channels = self.latent.shape
         patches = to_patches(x, patch)
-        tokens = self._encode(patches)
+        tokens = self._encode(patches, len(x))
         tokens = tokens + trigonometric_series(tokens, self.weights.reshape(heads, 1, channels, -1))
-        return from_patches(self._decode(patches, tokens), patch, x.shape[2:])
+        return from_patches(self._decode(patches, tokens, len(x)), patch, x.shape[2:])
 
-    def _encode(self, x: Tensor) -> Tensor:
+    def _encode(self, x: Tensor, batch: int) -> Tensor:
         """Tokens ``(patches, heads, tokens, channels / heads)`` of patches ``(patches, points, channels)``."""
-        heads, tokens, _ = self.latent.shape
-        # Keys and values alternate among the output channels.
-        weight = self.encoder_attn.weight.reshape(heads, -1, 2, x.shape[-1])
-        key, value = weight.unbind(2)
-        assert self.encoder_attn.bias is not None
-        value_bias = self.encoder_attn.bias.reshape(heads, 1, -1, 2)[..., 1]
-        query = torch.einsum("htj,hjc->htc", self.latent, key).flatten(0, 1)
-        attention = (x @ query.T).softmax(dim=1)  # over the points
-        gathered = torch.bmm(attention.mT, x).unflatten(1, (heads, tokens))
-        return self.latent + value_bias + torch.einsum("phtc,hjc->phtj", gathered, value)
-
-    def _decode(self, x: Tensor, tokens: Tensor) -> Tensor:
         heads, count, channels = self.latent.shape
-        weight = self.decoder_attn.weight.reshape(heads, channels, -1)
-        assert self.decoder_attn.bias is not None
-        matrix = torch.einsum("phtj,hjc->phtc", tokens, weight).flatten(1, 2)
-        offset = (tokens * self.decoder_attn.bias.reshape(heads, 1, channels)).sum(-1).flatten(1)[:, :, None]
-        scores = torch.baddbmm(offset, matrix, x.mT)  # (patches, heads * tokens, points)
-        # With the few tokens along the last axis, torch's softmax was measured to take thirty times as long.
-        attention = scores.unflatten(1, (heads, count)).softmax(dim=2).flatten(1, 2)
-        # A head's attention meets that head's tokens only: a block diagonal matrix, as one product is faster than many.
+        # Keys and values alternate among the output channels.
+        key, value = self.encoder_attn.weight.reshape(heads, channels, 2, -1).unbind(2)
+        assert self.encoder_attn.bias is not None
+        value_bias = self.encoder_attn.bias.reshape(-1, 2)[:, 1]
+        query = torch.einsum("htj,hjc->htc", self.latent, key).flatten(0, 1)
+        rows = x.reshape(batch, -1, x.shape[-1])
+        attention = channel_linear(rows, query).reshape(*x.shape[:2], -1).softmax(dim=1)  # over the points
+        values = channel_linear(rows, value.flatten(0, 1), value_bias).reshape(x.shape)
+        # Every head's attention to every head's values, of which the head's own are kept: one product is faster than
+        # one for each head.
+        every = torch.bmm(attention.mT, values).reshape(-1, heads, count, heads, channels)
+        return self.latent + every.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+
+    def _decode(self, x: Tensor, tokens: Tensor, batch: int) -> Tensor:
+        heads, count, channels = self.latent.shape
+        rows = x.reshape(batch, -1, x.shape[-1])
+        query = channel_linear(rows, self.decoder_attn.weight.flatten(1), self.decoder_attn.bias).reshape(x.shape)
+        # A head meets its own tokens only: a block diagonal matrix.
         own = torch.eye(heads, dtype=x.dtype, device=x.device)[:, None, :, None]
         blocks = (tokens[:, :, :, None] * own).reshape(len(x), heads * count, heads * channels)
+        scores = torch.bmm(blocks, query.mT)  # (patches, heads * tokens, points)
+        # With the few tokens along the last axis, torch's softmax was measured to take thirty times as long.
+        attention = scores.unflatten(1, (heads, count)).softmax(dim=2).flatten(1, 2)
         return torch.baddbmm(x, attention.mT, blocks)

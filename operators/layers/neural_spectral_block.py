@@ -11,10 +11,8 @@ which have ``c / H`` channels each, with learned tokens ``L`` [1]_:
 As published, attention is not scaled by the root of the channels, frequencies are ``k / n`` and not whole numbers, and
 so the first sine is zero and the first cosine constant.
 
-Keys, values and queries are never formed: as the products associate, ``L K^T`` is ``(L W_K^T) x^T`` up to a constant
-that the softmax ignores, ``A V`` is ``(A x) W_V + b_V`` as the rows of ``A`` sum to one, and ``Q T^T`` is
-``x (W_Q T^T) + b_Q T^T``. Every product over the points of a patch has then ``H`` times as many columns as there are
-tokens, whatever the channels.
+Keys are never formed: ``L K^T`` is ``(L W_K^T) x^T`` up to a constant that the softmax ignores, a map of the channels
+to as many as there are tokens.
 
 References
 ----------
@@ -23,12 +21,15 @@ References
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from operators.layers.by_dimension import CONVOLUTION
+from operators.layers.channel_linear import channel_linear
 
 
 def to_patches(x: Tensor, patch: Sequence[int]) -> Tensor:
@@ -69,6 +70,73 @@ def from_patches(patches: Tensor, patch: Sequence[int], grid: Sequence[int]) -> 
     return x.reshape(-1, *grid, channels).movedim(-1, 1)
 
 
+class _TrigonometricSeries(torch.autograd.Function):
+    """The series, its derivative and its gradient with terms made one after the other by turning the angle.
+
+    All terms at once would be arrays of ``2 n`` times the size of the tokens; this way it is a few of their size.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, weights: Tensor) -> Tensor:
+        n = weights.shape[-1] // 2
+        sines, cosines = weights[..., :n], weights[..., n:]
+        value = cosines[..., 0].expand_as(z).clone()
+        derivative = torch.zeros_like(z)
+        for k, sine, cosine in _turns(z, n):
+            value.addcmul_(sine, sines[..., k]).addcmul_(cosine, cosines[..., k])
+            derivative.addcmul_(cosine, k * sines[..., k]).addcmul_(sine, k * cosines[..., k], value=-1.0)
+        ctx.save_for_backward(z, derivative.mul_(math.pi / n))
+        ctx.n, ctx.shape = n, weights.shape
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        z, derivative = ctx.saved_tensors
+        n = ctx.n
+        by_weights = torch.zeros(ctx.shape, dtype=z.dtype, device=z.device)
+        shape = ctx.shape[:-1]
+        by_weights[..., n] = gradient.sum_to_size(shape)
+        for k, sine, cosine in _turns(z, n):
+            by_weights[..., k] = (gradient * sine).sum_to_size(shape)
+            by_weights[..., n + k] = (gradient * cosine).sum_to_size(shape)
+        return gradient * derivative, by_weights
+
+
+def _turns(z: Tensor, n: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """``k, sin(pi k z / n), cos(pi k z / n)`` for ``0 < k < n``."""
+    angle = z * (math.pi / n)
+    first_sine, first_cosine = angle.sin(), angle.cos()
+    sine, cosine = first_sine, first_cosine
+    for k in range(1, n):
+        yield k, sine, cosine
+        sine, cosine = (
+            torch.addcmul(sine * first_cosine, cosine, first_sine),
+            torch.addcmul(cosine * first_cosine, sine, first_sine, value=-1.0),
+        )
+
+
+def trigonometric_series(z: Tensor, weights: Tensor) -> Tensor:
+    r"""Evaluate ``sum_k w_k sin(pi k z / n) + w_{n+k} cos(pi k z / n)``, ``0 <= k < n``, for every number.
+
+    Parameters
+    ----------
+    z : Tensor, shape (patches, *shape)
+    weights : Tensor, shape (*shape or 1, 2 n)
+
+    Returns
+    -------
+    Tensor, shape of z
+
+    Examples
+    --------
+    >>> trigonometric_series(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0, 0.0, 0.0]))  # sin(pi z / 2)
+    tensor([0., 1.])
+    """
+    series: Tensor = _TrigonometricSeries.apply(z, weights)
+    return series
+
+
 class NeuralSpectralBlock(nn.Module):
     """Attention to a few tokens of each patch, a trigonometric series on them, and attention back.
 
@@ -99,41 +167,36 @@ class NeuralSpectralBlock(nn.Module):
 
     def forward(self, x: Tensor, patch: Sequence[int]) -> Tensor:
         """Map ``(batch, channels, *grid)`` to the same shape; every axis is a multiple of the patch's."""
-        patches = to_patches(x, patch)
-        tokens = self._encode(patches)
-        tokens = tokens + self._series(tokens)
-        return from_patches(self._decode(patches, tokens), patch, x.shape[2:])
-
-    def _encode(self, x: Tensor) -> Tensor:
-        """Tokens ``(patches, heads, tokens, channels / heads)`` of patches ``(patches, points, channels)``."""
-        heads, tokens, _ = self.latent.shape
-        # Keys and values alternate among the output channels.
-        weight = self.encoder_attn.weight.reshape(heads, -1, 2, x.shape[-1])
-        key, value = weight.unbind(2)
-        assert self.encoder_attn.bias is not None
-        value_bias = self.encoder_attn.bias.reshape(heads, 1, -1, 2)[..., 1]
-        query = torch.einsum("htj,hjc->htc", self.latent, key).flatten(0, 1)
-        attention = (x @ query.T).softmax(dim=1)  # over the points
-        gathered = torch.bmm(attention.mT, x).unflatten(1, (heads, tokens))
-        return self.latent + value_bias + torch.einsum("phtc,hjc->phtj", gathered, value)
-
-    def _series(self, tokens: Tensor) -> Tensor:
         heads, _, channels = self.latent.shape
-        n = self.weights.shape[1] // 2
-        frequencies = torch.arange(n, dtype=tokens.dtype, device=tokens.device) * (math.pi / n)
-        sine, cosine = self.weights.reshape(heads, 1, channels, 2, n).unbind(3)
-        angle = tokens[..., None] * frequencies
-        return (angle.sin() * sine + angle.cos() * cosine).sum(dim=-1)
+        patches = to_patches(x, patch)
+        tokens = self._encode(patches, len(x))
+        tokens = tokens + trigonometric_series(tokens, self.weights.reshape(heads, 1, channels, -1))
+        return from_patches(self._decode(patches, tokens, len(x)), patch, x.shape[2:])
 
-    def _decode(self, x: Tensor, tokens: Tensor) -> Tensor:
+    def _encode(self, x: Tensor, batch: int) -> Tensor:
+        """Tokens ``(patches, heads, tokens, channels / heads)`` of patches ``(patches, points, channels)``."""
         heads, count, channels = self.latent.shape
-        weight = self.decoder_attn.weight.reshape(heads, channels, -1)
-        assert self.decoder_attn.bias is not None
-        matrix = torch.einsum("phtj,hjc->phtc", tokens, weight).flatten(1, 2)
-        offset = (tokens * self.decoder_attn.bias.reshape(heads, 1, channels)).sum(-1).flatten(1)[:, None]
-        scores = torch.baddbmm(offset, x, matrix.mT)  # (patches, points, heads * tokens)
-        attention = scores.unflatten(-1, (heads, count)).softmax(dim=-1).flatten(2)
-        # A head's attention meets that head's tokens only: a block diagonal matrix, as one product is faster than many.
+        # Keys and values alternate among the output channels.
+        key, value = self.encoder_attn.weight.reshape(heads, channels, 2, -1).unbind(2)
+        assert self.encoder_attn.bias is not None
+        value_bias = self.encoder_attn.bias.reshape(-1, 2)[:, 1]
+        query = torch.einsum("htj,hjc->htc", self.latent, key).flatten(0, 1)
+        rows = x.reshape(batch, -1, x.shape[-1])
+        attention = channel_linear(rows, query).reshape(*x.shape[:2], -1).softmax(dim=1)  # over the points
+        values = channel_linear(rows, value.flatten(0, 1), value_bias).reshape(x.shape)
+        # Every head's attention to every head's values, of which the head's own are kept: one product is faster than
+        # one for each head.
+        every = torch.bmm(attention.mT, values).reshape(-1, heads, count, heads, channels)
+        return self.latent + every.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+
+    def _decode(self, x: Tensor, tokens: Tensor, batch: int) -> Tensor:
+        heads, count, channels = self.latent.shape
+        rows = x.reshape(batch, -1, x.shape[-1])
+        query = channel_linear(rows, self.decoder_attn.weight.flatten(1), self.decoder_attn.bias).reshape(x.shape)
+        # A head meets its own tokens only: a block diagonal matrix.
         own = torch.eye(heads, dtype=x.dtype, device=x.device)[:, None, :, None]
         blocks = (tokens[:, :, :, None] * own).reshape(len(x), heads * count, heads * channels)
-        return torch.baddbmm(x, attention, blocks)
+        scores = torch.bmm(blocks, query.mT)  # (patches, heads * tokens, points)
+        # With the few tokens along the last axis, torch's softmax was measured to take thirty times as long.
+        attention = scores.unflatten(1, (heads, count)).softmax(dim=2).flatten(1, 2)
+        return torch.baddbmm(x, attention.mT, blocks)

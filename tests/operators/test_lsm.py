@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from scipy.special import ndtr, softmax
 
-from operators.layers.neural_spectral_block import from_patches, to_patches
+from operators.layers.neural_spectral_block import NeuralSpectralBlock, from_patches, to_patches
 from operators.models import LSM
 
 
@@ -169,6 +169,22 @@ def test_any_grid_trains(grid):
     output.square().sum().backward()
     assert output.shape == (2, 2, *grid)
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_gradients_against_finite_differences(dimensions):
+    """Of the block, whose series has a gradient written by hand."""
+    torch.manual_seed(0)
+    block = NeuralSpectralBlock(dimensions, channels=4, n_basis=3, n_tokens=2, n_heads=2).double()
+    patch = (2, 3)[:dimensions]
+    x = torch.randn(2, 4, *(2 * p for p in patch), dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in block.named_parameters()]
+
+    def function(x, *parameters):
+        return torch.func.functional_call(block, dict(zip(names, parameters, strict=True)), (x, patch))
+
+    parameters = tuple(torch.randn_like(p).requires_grad_() for p in block.parameters())
+    assert torch.autograd.gradcheck(function, (x, *parameters), fast_mode=True)
 
 
 def test_initial_weights_are_the_published_ones():

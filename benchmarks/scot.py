@@ -7,7 +7,8 @@
 Both run on the torch of this environment; from the other one only transformers and what it needs is taken. Each entry
 has a process of its own, as what ran before shapes the heap: where only predictions are made, the C library gives large
 intermediate results back to the system, and the next prediction pays for new pages; after a training step it keeps
-them. ("forward after training" is measured in such a process.) Memory is the most that is resident in three training steps, over what is before the first.
+them ("forward, after training" is measured in such a process). Memory is the most that is resident in three training
+steps, over what is before the first.
 """
 
 import argparse

@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 DEMO := outputs/demo
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test lint slow gpu-smoke clean
 
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
@@ -30,6 +30,10 @@ test: .venv/installed
 
 slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
+
+# Every model on a GPU for a few steps, against the CPU; skips with a sentence where there is none.
+gpu-smoke: .venv/installed
+	$(BIN)/python -m benchmarks.gpu_smoke
 
 lint: .venv/installed
 	$(BIN)/ruff check .

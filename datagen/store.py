@@ -19,6 +19,7 @@ that leave the folder.
 
 import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -40,6 +41,7 @@ FORMAT_VERSION = 1
 _WELL_BOUNDARY = {"periodic": "PERIODIC", "outflow": "OPEN", "absorbing": "OPEN", "unknown": "OPEN"}  # others: WALL
 DTYPES = ("float32", "float64")
 MAX_SHARDS = 1_000_000
+OPEN_SHARDS = 64  # kept open by a store that is read
 
 
 def code_version() -> str:
@@ -318,8 +320,14 @@ class DamagedShard(ValueError):
 _HDF5_ERRORS = (KeyError, OSError, RuntimeError)
 
 
-def open_shard(path: Path) -> h5py.File:
+def open_shard(path: Path, inspected: bool = False) -> h5py.File:
     """Open a shard for reading, refusing links out of the file and object types before any value is read.
+
+    Parameters
+    ----------
+    path : Path
+    inspected : bool
+        Whether that was done before, of a file that is not expected to change: it takes ten times as long as opening.
 
     Raises
     ------
@@ -332,6 +340,8 @@ def open_shard(path: Path) -> h5py.File:
         file = h5py.File(path, "r")
     except OSError as error:
         raise DamagedShard(f"{path} is not a readable HDF5 file: {error}") from None
+    if inspected:
+        return file
     try:
         _refuse_foreign(file, file, path)
     except _HDF5_ERRORS as error:
@@ -413,6 +423,10 @@ class Store:
         self.times = self.family.times
         self.sizes: dict[str, int] = dict(self._spec.samples)
         self._verified: set[Shard] = set()
+        self._open: dict[tuple[int, Shard], h5py.File] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}  # open files stay with their process
 
     def shards(self, split: str) -> list[Shard]:
         """The shards of one split."""
@@ -489,6 +503,7 @@ class Store:
                 f"{path} does not have the SHA-256 in the manifest: it is corrupted. Repeat the command that made the "
                 "dataset, which makes this shard again"
             )
+        open_shard(path).close()  # looked through once; reading a frame here and a frame there is quick then
         self._verified.add(shard)
 
     def sample(self, split: str, index: int) -> Sample:
@@ -499,6 +514,19 @@ class Store:
         return Sample(
             fields, {name: float(self.record(split, f"scalars/{name}", index, index + 1)[0]) for name in scalars}
         )
+
+    def _file(self, shard: Shard) -> h5py.File:
+        """A shard, verified and open. The last ones stay open: reading samples in random order comes back to them."""
+        key = os.getpid(), shard  # HDF5 must not use a file that was open when the process forked
+        if key not in self._open:
+            self._verify(shard)
+            if len(self._open) >= OPEN_SHARDS:
+                oldest = next(iter(self._open))
+                file = self._open.pop(oldest)
+                if oldest[0] == key[0]:
+                    file.close()
+            self._open[key] = open_shard(self.path / shard.file, inspected=True)
+        return self._open[key]
 
     def _gather(
         self, split: str, name: str, start: int, stop: int | None, shape: Sequence[int], frame: int | None = None
@@ -512,10 +540,8 @@ class Store:
             first, last = max(start, shard.start), min(stop, shard.stop)
             if first < last:
                 path, rows = self.path / shard.file, slice(first - shard.start, last - shard.start)
-                self._verify(shard)
-                with open_shard(path) as file:
-                    part = rows if frame is None else (rows, frame)
-                    pieces.append(read_array(file, name, (shard.stop - shard.start, *shape), path, part))
+                part = rows if frame is None else (rows, frame)
+                pieces.append(read_array(self._file(shard), name, (shard.stop - shard.start, *shape), path, part))
         if not pieces:
             return np.zeros((0, *(shape if frame is None else shape[1:])), dtype=self.spec["dtype"])
         return np.concatenate(pieces)

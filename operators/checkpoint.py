@@ -117,10 +117,12 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict) or "format_version" not in content:
         raise ValueError(f"{path} is a torch file but not a Southwell checkpoint (it has no format_version)")
-    if content["format_version"] > FORMAT_VERSION:
+    version = content["format_version"]
+    if not isinstance(version, int) or version < 1:
+        raise ValueError(f"{path} has format_version {version!r}, which no version of southwell writes")
+    if version > FORMAT_VERSION:
         raise ValueError(
-            f"{path} has checkpoint format {content['format_version']}; this version reads up to {FORMAT_VERSION}: "
-            "upgrade southwell"
+            f"{path} has checkpoint format {version}; this version reads up to {FORMAT_VERSION}: upgrade southwell"
         )
     content.setdefault("task", {"name": "static", "arguments": {}})
     return content
@@ -133,10 +135,25 @@ def rebuild_model(content: Mapping[str, Any]) -> nn.Module:
     ----------
     content : mapping
         As `load_checkpoint` returns it.
+
+    Raises
+    ------
+    ValueError
+        If its model is not registered here, takes other arguments, or has other weights.
     """
+    missing = {"model", "normalisers", "channels"} - content.keys()
+    if missing:
+        raise ValueError(f"the checkpoint holds no operator: it lacks {', '.join(sorted(missing))}")
     entry = content["model"]
     model: nn.Module = models.build(entry["name"], **entry["arguments"])
-    model.load_state_dict(entry["state"])
+    try:
+        model.load_state_dict(entry["state"])
+    except RuntimeError as error:
+        reasons = " ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise ValueError(
+            f"the checkpoint's weights are not those of model {entry['name']!r} as it is here: {reasons} It was "
+            "written with another version of that model, or is damaged"
+        ) from None
     return model.eval()
 
 

@@ -109,7 +109,7 @@ def periodic_axes(store: Store) -> tuple[bool, ...]:
     return tuple(all(side == "periodic" for side in sides) for sides in store.boundary)
 
 
-CHUNK_BYTES = 2**26
+CHUNK_BYTES = 2**24
 """Read at a time where a whole split passes by: large enough for a disk, small beside any memory."""
 
 

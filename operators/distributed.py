@@ -9,6 +9,7 @@ so the gradients that DDP and FSDP average are those of the whole batch, however
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.nn.functional import all_reduce
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
@@ -130,7 +130,12 @@ def started(device: str) -> Iterator[Ranks]:
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield Ranks(dist.get_rank(), size, chosen)
+        with warnings.catch_warnings():
+            # Of no consequence here: how gradients of spectral weights lie in memory, and that a model's output is a
+            # view (losses do not write to it).
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+            warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+            yield Ranks(dist.get_rank(), size, chosen)
     except RuntimeError as error:
         if "closed by peer" in str(error) or isinstance(error, dist.DistError):
             raise RuntimeError("another rank ended; its message says why") from error
@@ -157,15 +162,15 @@ def distribute(model: nn.Module, how: str, ranks: Ranks) -> None:
         mesh = init_device_mesh(ranks.device.type, (ranks.size,))
         for module in model.modules():
             for block in module if isinstance(module, nn.ModuleList) else ():
-                fully_shard(block, mesh=mesh)
-        fully_shard(model, mesh=mesh)
+                fully_shard(block, mesh=mesh, reshard_after_forward=True)
+        fully_shard(model, mesh=mesh, reshard_after_forward=True)
 
 
 def averaging(cost: nn.Module, how: str, ranks: Ranks) -> nn.Module:
     """The module whose backward pass leaves gradients averaged over ranks."""
     if ranks.size == 1 or how == "fsdp":
         return cost
-    return DistributedDataParallel(cost, broadcast_buffers=False)
+    return DistributedDataParallel(cost)
 
 
 @contextmanager
@@ -180,6 +185,27 @@ def keeping_gradients_local(cost: nn.Module, model: nn.Module) -> Iterator[None]
         model.set_requires_gradient_sync(True)
     else:
         yield
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """``y = sum_r x_r`` on every rank. The gradient of ``sum_r L_r`` to each ``x_r`` is ``sum_r dL_r / dy``."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        value = value.clone()
+        dist.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+def _over_ranks(value: Tensor) -> Tensor:
+    total: Tensor = _SumOverRanks.apply(value)
+    return total
 
 
 class CommonBatchNorm(_BatchNorm):
@@ -199,19 +225,19 @@ class CommonBatchNorm(_BatchNorm):
         """As a batch norm of the concatenated batch would."""
         if not self.training:
             return super().forward(input)
+        assert isinstance(self.num_batches_tracked, Tensor)
+        assert isinstance(self.running_mean, Tensor)
+        assert isinstance(self.running_var, Tensor)
         axes = [0, *range(2, input.ndim)]
         shape = [1, -1, *[1] * (input.ndim - 2)]
         counted = 0.0 if self.idle else 1.0
-        x = input.float()
-        count = torch.full((1,), counted * x.numel() / x.shape[1], device=x.device)
+        x = input.to(self.running_mean.dtype)  # not in half precision
+        count = torch.full((1,), counted * x.numel() / x.shape[1], dtype=x.dtype, device=x.device)
         dist.all_reduce(count)
-        mean = all_reduce(counted * x.sum(axes)) / count
+        mean = _over_ranks(counted * x.sum(axes)) / count
         centred = x - mean.reshape(shape)
-        variance = all_reduce(counted * centred.square().sum(axes)) / count
+        variance = _over_ranks(counted * centred.square().sum(axes)) / count
         with torch.no_grad():
-            assert isinstance(self.num_batches_tracked, Tensor)
-            assert isinstance(self.running_mean, Tensor)
-            assert isinstance(self.running_var, Tensor)
             self.num_batches_tracked += 1
             rate = self.momentum if self.momentum is not None else 1.0 / self.num_batches_tracked.item()
             self.running_mean.lerp_(mean, rate)
@@ -232,12 +258,12 @@ def set_idle(model: nn.Module, idle: bool, ranks: Ranks) -> None:
 
 
 def whole(state: Any) -> Any:
-    """State dictionaries, lists and tensors with what FSDP shards gathered; every rank must call it."""
+    """State dictionaries, lists and tensors with what FSDP shards gathered on the CPU; every rank must call it."""
     if isinstance(state, Mapping):
         return {key: whole(value) for key, value in state.items()}
     if isinstance(state, (list, tuple)):
         return type(state)(map(whole, state))
-    return state.full_tensor() if isinstance(state, DTensor) else state
+    return state.full_tensor().cpu() if isinstance(state, DTensor) else state
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Any]) -> None:

@@ -162,6 +162,9 @@ class TrainingState:
                 "Choose another out, or delete the folder to start over"
             )
 
+        if not before["training"]:
+            raise ValueError(f"last.pt in {out} holds no state to resume from: it is another file under that name")
+
     def averaged(self) -> AbstractContextManager[None]:
         """With averaged weights in the model, where they are averaged."""
         return nullcontext() if self.average is None else self.average.in_place()

@@ -319,6 +319,24 @@ def test_checkpoints_that_are_not_are_refused(tmp_path):
     torch.save({"format_version": FORMAT_VERSION + 1}, path)
     with pytest.raises(ValueError, match="upgrade southwell"):
         load_checkpoint(path)
+    torch.save({"format_version": "1.0"}, path)
+    with pytest.raises(ValueError, match=r"format_version '1\.0', which no version of southwell writes"):
+        load_checkpoint(path)
+    torch.save({"format_version": FORMAT_VERSION}, path)
+    with pytest.raises(ValueError, match="holds no operator: it lacks channels, model, normalisers"):
+        load(path, "cpu")
+
+
+def test_a_checkpoint_of_another_version_of_its_model_is_a_sentence(make_config, make_store):
+    result = train(make_config(trainer={"epochs": 1}), make_store())
+    content = load_checkpoint(result.out / "best.pt")
+    state = content["model"]["state"]
+    state["lifting.second.weights"] = state.pop("lifting.second.weight")
+    with pytest.raises(ValueError, match=r"are not those of model 'tfno' as it is here: Missing key.*second\.weight"):
+        rebuild_model(content)
+    content["model"]["name"] = "tfno2"
+    with pytest.raises(ValueError, match=r"unknown model 'tfno2'\. Did you mean 'tfno'"):
+        rebuild_model(content)
 
 
 def test_saving_leaves_the_old_checkpoint_whole_if_it_fails(tmp_path, monkeypatch):

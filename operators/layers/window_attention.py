@@ -18,6 +18,7 @@ References
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
@@ -160,6 +161,25 @@ def _unit(x: Tensor, length: Tensor | float) -> Tensor:
     return x * (length / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12))
 
 
+@dataclass(frozen=True)
+class _KeptBias:
+    """A bias, and the window and weights that it came from: it is used again only for the same values of both.
+
+    Values are compared, not versions of tensors: weights can be written past autograd. On a GPU the comparison would
+    wait for the device, and nothing is kept.
+    """
+
+    window: Pair
+    weights: Sequence[Tensor]
+    bias: Tensor
+
+    def holds(self, window: Pair, weights: Sequence[Tensor]) -> bool:
+        return window == self.window and all(
+            now.device == then.device and now.dtype == then.dtype and torch.equal(now, then)
+            for now, then in zip(weights, self.weights, strict=True)
+        )
+
+
 class WindowAttention(nn.Module):
     """Multi-head self-attention of Swin V2 in the windows of a grid, without the projection of its output.
 
@@ -200,32 +220,22 @@ class WindowAttention(nn.Module):
         self.query = nn.Linear(channels, channels, bias=bias)
         self.key = nn.Linear(channels, channels, bias=False)
         self.value = nn.Linear(channels, channels, bias=bias)
-        self._table: tuple[Pair, list[Tensor], Tensor] | None = None
+        self._kept: _KeptBias | None = None
 
     def position_bias(self, window: Pair) -> Tensor:
         """Bias of the logits, shape (heads, tokens, tokens)."""
         first, last = (cast(nn.Linear, self.continuous_position_bias_mlp[layer]) for layer in (0, 2))
         weights = (first.weight, first.bias, last.weight)
+        keep = not (torch.is_grad_enabled() or first.weight.is_cuda)
+        if keep and self._kept is not None and self._kept.holds(window, weights):
+            return self._kept.bias
         offsets, index = relative_offsets(window, first.weight.dtype, first.weight.device)
-        table = self._known_table(window, weights)
-        if table is None:
-            # With the offsets as columns: linear layers would first copy the bias to every row of a large matrix.
-            hidden = torch.addmm(first.bias[:, None], first.weight, offsets).relu_()
-            table = 16.0 * torch.sigmoid(last.weight @ hidden)
-            if not (torch.is_grad_enabled() or table.is_cuda):
-                self._table = (window, [weight.detach().clone() for weight in weights], table)
-        return table.index_select(1, index).view(self.heads, math.prod(window), -1)
-
-    def _known_table(self, window: Pair, weights: Sequence[Tensor]) -> Tensor | None:
-        """The biases of the last call without gradients on the CPU, if the weights still have the values they had."""
-        if self._table is None or torch.is_grad_enabled() or self._table[0] != window:
-            return None
-        _, before, table = self._table
-        same = all(
-            now.device == then.device and now.dtype == then.dtype and torch.equal(now, then)
-            for now, then in zip(weights, before, strict=True)
-        )
-        return table if same else None
+        # With the offsets as columns: linear layers would first copy the bias to every row of a large matrix.
+        hidden = torch.addmm(first.bias[:, None], first.weight, offsets).relu_()
+        table = 16.0 * torch.sigmoid(last.weight @ hidden)
+        bias = table.index_select(1, index).view(self.heads, math.prod(window), -1)
+        self._kept = _KeptBias(window, [weight.detach().clone() for weight in weights], bias) if keep else None
+        return bias
 
     def forward(self, x: Tensor, shifted: bool) -> Tensor:
         """Attend.
@@ -252,9 +262,9 @@ class WindowAttention(nn.Module):
 
         mask = shift_mask(padded, window, shift, x.device) if any(shift) else None
         by_head = (*x.shape[:3], self.heads, -1)
-        q, k, v = (linear(x).view(by_head).transpose(2, 3) for linear in (self.query, self.key, self.value))
-        scale = self.logit_scale.clamp(max=math.log(100.0)).exp()
-        q, k = _unit(q, scale), _unit(k, 1.0)
+        q, k, v = (linear(x).view(by_head) for linear in (self.query, self.key, self.value))
+        q, k = _unit(q, self.logit_scale[:, 0].clamp(max=math.log(100.0)).exp()), _unit(k, 1.0)
+        q, k, v = (each.transpose(2, 3) for each in (q, k, v))
         y = attention(q, k, v, self.position_bias(window), mask, self.dropout if self.training else 0.0)
 
         y = y.transpose(2, 3).flatten(3)

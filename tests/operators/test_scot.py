@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from operators.layers.conditional_norm import ConditionalLayerNorm
 from operators.layers.patches import PatchMerging, PatchProjection, PatchRecovery
+from operators.layers.resample import fourier_resample
 from operators.layers.window_attention import WindowAttention
 from operators.models import ScOT, models
 from operators.optimizers import build_optimizer
@@ -306,6 +307,23 @@ def test_attention_is_the_formula_between_all_tokens(grid, window, shifted):
     for gradient in (False, True):
         with torch.set_grad_enabled(gradient):
             torch.testing.assert_close(layer(x, shifted)[0], expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("points", "grid"), [((5, 8), (9, 7)), ((7, 9), (12, 5)), ((6, 6), (6, 10)), ((12, 12), (5, 6)), ((4, 3), (3, 4))]
+)
+def test_resampling_is_exact_for_what_both_grids_represent(points, grid):
+    highest = [(min(n, m) - 1) // 2 for n, m in zip(points, grid, strict=True)]
+    generator = np.random.default_rng(0)
+    waves = [(k, generator.normal(), generator.uniform(0, 6)) for k in np.ndindex(*(2 * h + 1 for h in highest))]
+
+    def field(shape):
+        axes = np.meshgrid(*[np.arange(n) / n for n in shape], indexing="ij")
+        phase = [sum((k - h) * x for k, h, x in zip(wave, highest, axes, strict=True)) for wave, _, _ in waves]
+        terms = [a * np.cos(2 * np.pi * p + shift) for p, (_, a, shift) in zip(phase, waves, strict=True)]
+        return torch.from_numpy(sum(terms))
+
+    torch.testing.assert_close(fourier_resample(field(points), grid), field(grid), rtol=1e-12, atol=1e-12)
 
 
 # Training.

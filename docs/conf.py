@@ -1,5 +1,6 @@
 """How Sphinx builds the site: ``make docs``. Every warning is an error there; `reference.py` says what is public."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -156,9 +157,11 @@ def links_into_the_repository(app: Sphinx, docname: str, source: list[str]) -> N
 
     def replaced(link: re.Match[str]) -> str:
         mark, text, target, anchor = link.groups()
-        place = (here / target).resolve()
+        place = Path(os.path.normpath(here / target))
         if target.startswith(("http:", "https:", "mailto:")) or not target or not place.exists():
             return link[0]
+        if not place.is_relative_to(ROOT):
+            return link[0]  # leaves the repository: MyST says so
         inside = place.relative_to(ROOT).as_posix()
         if place.is_dir():
             return text

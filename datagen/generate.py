@@ -41,6 +41,11 @@ def _task(arguments: tuple[bytes, int, str]) -> tuple[int, dict[str, Any]]:
 def check_share(shard_index: int | None, shard_count: int | None) -> None:
     """Refuse a job's number, or a number of jobs, that does not fit.
 
+    Parameters
+    ----------
+    shard_index, shard_count : int or None
+        Both or neither; ``0 <= shard_index < shard_count``.
+
     Raises
     ------
     ValueError

@@ -308,6 +308,10 @@ def well_boundaries(family: Family) -> Iterator[tuple[str, str, NDArray[np.bool_
     """Groups of ``boundary_conditions``: path, type, mask of an axis' points, and a value for each of these.
 
     The values are zeros: The Well has one of them a side, and ours are fields, or drawn; the inputs hold them.
+
+    Parameters
+    ----------
+    family : Family
     """
     mesh = family.mesh
     for axis, (name, sides) in enumerate(zip(mesh.axis_names, boundary_names(family.boundary), strict=True)):

@@ -11,6 +11,12 @@ def fill(model: nn.Module, weights: Mapping[str, tuple[str, Tensor]]) -> None:
 
     1x1 convolutions carry axes of length 1 that ours do not, and complex numbers a last axis of length 2 that theirs do
     not.
+
+    Parameters
+    ----------
+    model : Module
+    weights : mapping of str to (str, Tensor)
+        By our names: the key that it came from, and the weight.
     """
     ours = model.state_dict()
     misfits = [key for name, (key, _) in weights.items() if name not in ours]

@@ -18,6 +18,10 @@ PADDING_MODES: dict[str, Literal["circular", "replicate", "zeros"]] = {
 def check_boundary(boundary: str) -> None:
     """Refuse an unknown name of a continuation.
 
+    Parameters
+    ----------
+    boundary : str
+
     Raises
     ------
     ValueError
@@ -63,13 +67,26 @@ def extend(x: Tensor, widths: Sequence[tuple[int, int]], boundary: str) -> Tenso
 
 
 def crop(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
-    """Remove what `extend` added."""
+    """Remove what `extend` added.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, channels, *grid)
+    widths : sequence of (int, int)
+        Points below and above, for each axis.
+    """
     grid = x.shape[2:]
     return x[:, :, *(slice(before, n - after) for n, (before, after) in zip(grid, widths, strict=True))]
 
 
 def to_multiple(grid: Sequence[int], multiple: Sequence[int]) -> list[tuple[int, int]]:
     """Widths that make every axis a multiple of a number, shared by both sides.
+
+    Parameters
+    ----------
+    grid : sequence of int
+    multiple : sequence of int
+        One for each axis.
 
     Examples
     --------

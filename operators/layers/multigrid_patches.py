@@ -35,7 +35,14 @@ def _points(points: int, levels: int, width: int, level: int, device: torch.devi
 
 
 def patch_widths(grid: Sequence[int], padding_fraction: float) -> list[int]:
-    """Points by which patches are widened on both sides of each axis: a fraction of the whole axis."""
+    """Points by which patches are widened on both sides of each axis: a fraction of the whole axis.
+
+    Parameters
+    ----------
+    grid : sequence of int
+    padding_fraction : float
+        Of the points of an axis.
+    """
     return [round(padding_fraction * n) for n in grid]
 
 

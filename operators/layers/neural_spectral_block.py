@@ -61,7 +61,15 @@ def to_patches(x: Tensor, patch: Sequence[int]) -> Tensor:
 
 
 def from_patches(patches: Tensor, patch: Sequence[int], grid: Sequence[int]) -> Tensor:
-    """Put the patches of `to_patches` together again; shape ``(batch, channels, *grid)``."""
+    """Put the patches of `to_patches` together again; shape ``(batch, channels, *grid)``.
+
+    Parameters
+    ----------
+    patches : Tensor
+        As `to_patches` returns them.
+    patch, grid : sequence of int
+        Points per axis of a patch, and of the whole.
+    """
     d, channels = len(grid), patches.shape[-1]
     x = patches.reshape(-1, *(n // p for n, p in zip(grid, patch, strict=True)), *patch, channels)
     x = x.permute(

@@ -31,7 +31,12 @@ class InstanceNorm(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Mean 0 and variance 1 for each sample over all its channels, then a scale and a shift for each channel."""
+    """Mean 0 and variance 1 for each sample over all its channels, then a scale and a shift for each channel.
+
+    Parameters
+    ----------
+    channels : int
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -25,6 +25,12 @@ ACTIVATION: dict[str, Callable[[], nn.Module]] = {
 def make_activation(name: str, argument: str = "activation") -> nn.Module:
     """Activation of a name.
 
+    Parameters
+    ----------
+    name : str
+    argument : str
+        What the message calls it.
+
     Raises
     ------
     ValueError
@@ -124,5 +130,12 @@ def pad_domain(x: Tensor, widths: Sequence[int]) -> Tensor:
 
 
 def crop_domain(x: Tensor, widths: Sequence[int]) -> Tensor:
-    """Remove what `pad_domain` added."""
+    """Remove what `pad_domain` added.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, *grid, channels)
+    widths : sequence of int
+        Points on both sides of each axis.
+    """
     return x[:, *(slice(w, n - w) for w, n in zip(widths, x.shape[1:-1], strict=True))]

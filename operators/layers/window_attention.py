@@ -59,7 +59,15 @@ def window_partition(x: Tensor, window: Pair) -> Tensor:
 
 
 def window_merge(x: Tensor, window: Pair, grid: Pair) -> Tensor:
-    """Put the windows of `window_partition` back into a grid ``(batch, height, width, channels)``."""
+    """Put the windows of `window_partition` back into a grid ``(batch, height, width, channels)``.
+
+    Parameters
+    ----------
+    x : Tensor
+        As `window_partition` returns it.
+    window, grid : (int, int)
+        Points of a window, and of the grid.
+    """
     x = x.view(len(x), grid[0] // window[0], grid[1] // window[1], *window, x.shape[-1])
     return x.transpose(2, 3).reshape(len(x), *grid, x.shape[-1])
 

@@ -69,6 +69,10 @@ metrics: Registry[Metric] = Registry("metric")
 def metric(name: str) -> Metric:
     """A metric by its name: a registered one, or any registered loss.
 
+    Parameters
+    ----------
+    name : str
+
     Raises
     ------
     ValueError
@@ -94,6 +98,10 @@ def metric(name: str) -> Metric:
 
 def definitions(names: Iterable[str]) -> dict[str, str]:
     """The formula of each metric, for a report.
+
+    Parameters
+    ----------
+    names : iterable of str
 
     Examples
     --------

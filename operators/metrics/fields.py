@@ -18,7 +18,18 @@ Function = Callable[[Tensor, Tensor, Periodic], Tensor]
 
 
 def defined(name: str, formula: str, over_samples: str = "mean", needs: str = "") -> Callable[[Function], Function]:
-    """Decorator that registers a function as a metric with its formula."""
+    """Decorator that registers a function as a metric with its formula.
+
+    Parameters
+    ----------
+    name : str
+    formula : str
+        What reports print.
+    over_samples : {"mean", "median", "root mean square", "largest"}
+        How the numbers of the samples become one.
+    needs : str
+        What of the grid it cannot do without.
+    """
 
     def add(function: Function) -> Function:
         words = {"largest": "largest over samples"}.get(over_samples, f"{over_samples} over samples")
@@ -58,6 +69,12 @@ def rmse(prediction: Tensor, target: Tensor, periodic: Periodic = None) -> Tenso
 
     .. math:: \sqrt{\tfrac1N \textstyle\sum_x (p - y)^2}
 
+    Parameters
+    ----------
+    prediction, target : Tensor, shape (samples, channels, *grid)
+    periodic : sequence of bool, optional
+        Of each grid axis; of no effect.
+
     Examples
     --------
     >>> rmse(torch.full((1, 1, 4), 3.0), torch.zeros(1, 1, 4))
@@ -73,6 +90,12 @@ def nrmse(prediction: Tensor, target: Tensor, periodic: Periodic = None) -> Tens
     .. math:: \sqrt{\tfrac1N \textstyle\sum_x (p - y)^2} \Big/ \sqrt{\tfrac1N \textstyle\sum_x y^2}
 
     PDEBench (Takamoto et al., NeurIPS 2022) averages it over samples, channels and frames, each frame by its own norm.
+
+    Parameters
+    ----------
+    prediction, target : Tensor, shape (samples, channels, *grid)
+    periodic : sequence of bool, optional
+        Of each grid axis; of no effect.
 
     Examples
     --------
@@ -91,6 +114,12 @@ def vrmse(prediction: Tensor, target: Tensor, periodic: Periodic = None) -> Tens
     The Well (Ohana et al., NeurIPS 2024) adds 1e-7 to the variance, which then depends on the units; nothing is added
     here, and where the truth is constant in space the RMSE is all there is to say.
 
+    Parameters
+    ----------
+    prediction, target : Tensor, shape (samples, channels, *grid)
+    periodic : sequence of bool, optional
+        Of each grid axis; of no effect.
+
     Examples
     --------
     >>> vrmse(torch.full((1, 1, 3), 1.0), torch.arange(3.0)[None, None])
@@ -106,6 +135,12 @@ def maximum_error(prediction: Tensor, target: Tensor, periodic: Periodic = None)
 
     .. math:: \max_x |p(x) - y(x)|
 
+    Parameters
+    ----------
+    prediction, target : Tensor, shape (samples, channels, *grid)
+    periodic : sequence of bool, optional
+        Of each grid axis; of no effect.
+
     Examples
     --------
     >>> maximum_error(torch.tensor([[[1.0, -5.0]]]), torch.zeros(1, 1, 2))
@@ -119,6 +154,12 @@ def correlation(prediction: Tensor, target: Tensor, periodic: Periodic = None) -
     r"""Pearson's correlation over the grid: 1 for the truth up to shift and positive scale, 0 where one is constant.
 
     .. math:: \frac{\sum_x (p - \bar p)(y - \bar y)}{\|p - \bar p\|_2 \, \|y - \bar y\|_2}
+
+    Parameters
+    ----------
+    prediction, target : Tensor, shape (samples, channels, *grid)
+    periodic : sequence of bool, optional
+        Of each grid axis; of no effect.
 
     Examples
     --------
@@ -141,6 +182,12 @@ def boundary_error(prediction: Tensor, target: Tensor, periodic: Periodic = None
     .. math:: \sqrt{\tfrac1{|B|} \textstyle\sum_{x \in B} (p - y)^2}
 
     A corner counts once. (PDEBench's counts it once an axis, and takes the ends of periodic axes too.)
+
+    Parameters
+    ----------
+    prediction, target : Tensor, shape (samples, channels, *grid)
+    periodic : sequence of bool, optional
+        Of each grid axis; none of them if left out.
 
     Raises
     ------
@@ -173,6 +220,12 @@ def conservation_error(prediction: Tensor, target: Tensor, periodic: Periodic = 
     .. math:: \Bigl| \tfrac1N \textstyle\sum_x p - \tfrac1N \textstyle\sum_x y \Bigr|
 
     With the root mean square over samples this is PDEBench's conserved RMSE.
+
+    Parameters
+    ----------
+    prediction, target : Tensor, shape (samples, channels, *grid)
+    periodic : sequence of bool, optional
+        Of each grid axis; of no effect.
 
     Examples
     --------

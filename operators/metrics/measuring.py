@@ -32,6 +32,12 @@ BATCH_VALUES = 2**18  # measured at a time: temporary derivatives and transforms
 def applicable(names: Iterable[str], grid: Sequence[int], periodic: Sequence[bool] | None = None) -> list[str]:
     """Those of the metrics that have a meaning on a grid: no H1 norm of two points, no boundary error of a torus.
 
+    Parameters
+    ----------
+    names : iterable of str
+    grid : sequence of int
+    periodic : sequence of bool, optional
+
     Examples
     --------
     >>> applicable(["mse", "boundary_error", "relative_h1"], (2, 8), (True, True))

@@ -79,6 +79,12 @@ def spectral_low(prediction: Tensor, target: Tensor, periodic: Periodic = None) 
     the same bands, but averages over the shells of a band and, in two dimensions, sums over one quadrant: its numbers
     are others, and mostly smaller.
 
+    Parameters
+    ----------
+    prediction, target : Tensor, shape (samples, channels, *grid)
+    periodic : sequence of bool, optional
+        Of each grid axis; none of them if left out.
+
     Examples
     --------
     >>> wave = torch.cos(2 * torch.pi * 3 * torch.arange(32) / 32)[None, None]
@@ -90,11 +96,25 @@ def spectral_low(prediction: Tensor, target: Tensor, periodic: Periodic = None) 
 
 @defined("spectral_middle", _SAYS.format(f"{LOW} <= |k| < {HIGH}"))
 def spectral_middle(prediction: Tensor, target: Tensor, periodic: Periodic = None) -> Tensor:
-    """RMSE in wavenumbers from 4 to below 12: see `spectral_low`."""
+    """RMSE in wavenumbers from 4 to below 12: see `spectral_low`.
+
+    Parameters
+    ----------
+    prediction, target : Tensor, shape (samples, channels, *grid)
+    periodic : sequence of bool, optional
+        Of each grid axis; none of them if left out.
+    """
     return _band(prediction, target, periodic, LOW, HIGH)
 
 
 @defined("spectral_high", _SAYS.format(f"|k| >= {HIGH}"))
 def spectral_high(prediction: Tensor, target: Tensor, periodic: Periodic = None) -> Tensor:
-    """RMSE in wavenumbers from 12 on: see `spectral_low`. Zero on a grid that has none."""
+    """RMSE in wavenumbers from 12 on: see `spectral_low`. Zero on a grid that has none.
+
+    Parameters
+    ----------
+    prediction, target : Tensor, shape (samples, channels, *grid)
+    periodic : sequence of bool, optional
+        Of each grid axis; none of them if left out.
+    """
     return _band(prediction, target, periodic, HIGH, math.inf)

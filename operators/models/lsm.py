@@ -15,7 +15,13 @@ HALVINGS = 4
 
 
 class DoubleConvolution(nn.Module):
-    """Twice: convolution over 3 points an axis without bias, batch norm, ReLU."""
+    """Twice: convolution over 3 points an axis without bias, batch norm, ReLU.
+
+    Parameters
+    ----------
+    dimensions : int
+    in_channels, out_channels, middle_channels : int
+    """
 
     def __init__(self, dimensions: int, in_channels: int, out_channels: int, middle_channels: int) -> None:
         super().__init__()
@@ -34,7 +40,13 @@ class DoubleConvolution(nn.Module):
 
 
 class Down(nn.Module):
-    """Maximum over 2 points an axis, then two convolutions."""
+    """Maximum over 2 points an axis, then two convolutions.
+
+    Parameters
+    ----------
+    dimensions : int
+    in_channels, out_channels : int
+    """
 
     def __init__(self, dimensions: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -47,7 +59,15 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Linear interpolation to twice the points, corners on corners; the skip's channels put first; two convolutions."""
+    """Linear interpolation to twice the points, corners on corners; the skip's channels put first; two convolutions.
+
+    Parameters
+    ----------
+    dimensions : int
+    in_channels : int
+        Those of the skip and of the coarse level together.
+    out_channels : int
+    """
 
     def __init__(self, dimensions: int, in_channels: int, out_channels: int) -> None:
         super().__init__()

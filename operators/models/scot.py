@@ -37,7 +37,14 @@ from operators.layers.window_attention import Pair, WindowAttention
 
 
 def drop_path(x: Tensor, rate: float) -> Tensor:
-    """Zero whole samples at random, and scale the others so that the mean stays."""
+    """Zero whole samples at random, and scale the others so that the mean stays.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, ...)
+    rate : float
+        Share of the samples that become zero.
+    """
     kept = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= rate
     return x * (kept / (1.0 - rate)).to(x.dtype)
 

@@ -94,10 +94,11 @@ def processes(function: Callable[[Task], Outcome], tasks: Sequence[Task], worker
         pool = ProcessPoolExecutor(
             min(workers, len(tasks)), get_context("spawn"), initializer=_start_worker, initargs=(os.getpid(),)
         )
-        futures = [pool.submit(function, task) for task in tasks]
+        # No list of them here: each would hold what its task returned until the last one has ended.
+        finishing = as_completed([pool.submit(function, task) for task in tasks])
     finished = False
     try:
-        for future in as_completed(futures):
+        for future in finishing:
             yield future.result()
         finished = True
     except BrokenProcessPool as error:

@@ -22,7 +22,7 @@ from datagen.grids import Grid
 from solvers.registry import Registry
 
 ROLES = ("input", "output", "constant")
-_SMALLEST, _LARGEST = 1e-30, 1e30  # of parameters
+_SMALLEST, _LARGEST = 1e-100, 1e100  # of parameters
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,10 @@ def merge(folder: str | Path, fresh: Mapping[int, int] | None = None) -> dict[st
             f"{folder} is not complete: {len(broken)} of {len(spec.shards)} shards are missing or damaged ({names}"
             f"{', ...' if len(broken) > 20 else ''}). Repeat the command that makes them, then merge."
         )
-    sidecars = [read_json(folder / shard.sidecar) for shard in spec.shards]
+    # Of each sidecar what the manifest needs: there may be ten thousand, with numbers for every sample.
+    kept = ("code_version", "totals", "sha256", "failed_attempts")
+    read = (read_json(folder / shard.sidecar) for shard in spec.shards)
+    sidecars = [{key: sidecar[key] for key in kept} for sidecar in read]
     require_few_failures(spec, [reason for sidecar in sidecars for reason in failed_draws(sidecar)])
     manifest = {
         "format_version": FORMAT_VERSION,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from datagen.commands.cli import FAILED, REFUSED, check_configs, fail, handle_termination, said
 from datagen.commands.exchange import KEYS_HELP, export_command, import_command, show_command
@@ -155,7 +156,9 @@ def _dispatch(options: Any) -> None:
     elif options.command in WRITERS:
         WRITERS[options.command](options.path, options.words)
     else:
-        report = validate(options.path, resolve=options.resolve, seed=options.seed)
+        samples = sum(Store(options.path).sizes.values())
+        with tqdm(total=samples + min(options.resolve, samples), unit=" samples", disable=None) as bar:
+            report = validate(options.path, resolve=options.resolve, seed=options.seed, on_sample=bar.update)
         for note in report.notes:
             print(f"note: {note}")
         for problem in report.problems:

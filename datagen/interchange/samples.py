@@ -13,7 +13,7 @@ from datagen.files import json_bytes
 from datagen.pdes.imported import Imported
 
 Array = NDArray[Any]
-PIECE_BYTES = 2**25
+PIECE_BYTES = 2**23  # of all fields, read at once; writers hold two or three times as much
 # The key under which every format carries what it has no words for: names, units, roles, box, sides, times.
 NOTE = "southwell"
 # An input of this name is its output's frame before the first.

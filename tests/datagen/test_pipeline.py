@@ -271,7 +271,7 @@ def test_whole_numbers_and_floats_are_one_spec(tmp_path):
         specs[1], folder, executor="serial", on_damage=named.append, on_found=lambda *shard: found.append(shard)
     )
     assert (len(found), named) == (2, [])
-    with pytest.raises(ValueError, match="length must be float, got 1000"):
+    with pytest.raises(ValueError, match=r"length must be .*got 1000"):
         Spec({**pde, "length": 10**400}, solver={"method": "auto", "rtol": 1e-6}, **shared)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -9,11 +10,11 @@ import numpy as np
 import pytest
 
 from datagen.commands.data import main as data_command
-from datagen.family import build
+from datagen.family import Sample, build
 from datagen.files import json_bytes, sha256_of_file
 from datagen.generate import generate
 from datagen.store import Spec
-from datagen.validate import independent_system, validate
+from datagen.validate import _Repeats, independent_system, validate
 
 FIELD = "t0_fields/pressure"
 
@@ -229,3 +230,20 @@ def test_failed_draws_that_a_sidecar_makes_up_are_found(copy):
         path.write_bytes(json_bytes({**sidecar, "failed_attempts": failed}))
         report = validate(copy, resolve=0)
         assert any("failed" in problem for problem in report.problems), report.problems
+
+
+def test_of_each_sample_a_few_bytes_are_kept():
+    """To find repeats among ten thousand samples, in the order in which they were met."""
+    repeats, rng = _Repeats(), np.random.default_rng(1)
+    tracemalloc.start()
+    for index in range(10_000):
+        repeats.add(Sample({"a": rng.standard_normal(4)}, {"s": float(index)}), "train", index)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 40 * 10_000  # arrays grow by an eighth
+    assert list(repeats.problems()) == []
+    twin = Sample({"a": np.ones(4)}, {"s": 1.0})
+    for split, index in (("validation", 3), ("test", 5), ("test", 6)):
+        repeats.add(twin, split, index)
+    found = list(repeats.problems())
+    assert found == ["test[5] has the same inputs as validation[3]", "test[6] has the same inputs as test[5]"]

@@ -103,7 +103,7 @@ def muon(
 
 def adahessian(
     parameters: Any,
-    lr: float = 0.1,
+    lr: float = 0.05,
     betas: tuple[float, float] = (0.9, 0.999),
     weight_decay: float = 0.0,
     hessian_power: float = 1.0,

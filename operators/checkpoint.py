@@ -159,7 +159,13 @@ def rebuild_model(content: Mapping[str, Any]) -> nn.Module:
 
 
 def stored_normalisers(content: Mapping[str, Any]) -> tuple[GaussianNormaliser, GaussianNormaliser]:
-    """The normalisers of inputs and outputs that a checkpoint holds."""
+    """The normalisers of inputs and outputs that a checkpoint holds.
+
+    Parameters
+    ----------
+    content : mapping
+        As `load_checkpoint` returns it.
+    """
     inputs, outputs = (GaussianNormaliser(**content["normalisers"][side]) for side in ("inputs", "outputs"))
     return inputs, outputs
 

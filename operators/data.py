@@ -105,7 +105,12 @@ def channels(store: Store, role: str) -> list[Channel]:
 
 
 def periodic_axes(store: Store) -> tuple[bool, ...]:
-    """Whether each grid axis is periodic."""
+    """Whether each grid axis is periodic.
+
+    Parameters
+    ----------
+    store : Store
+    """
     return tuple(all(side == "periodic" for side in sides) for sides in store.boundary)
 
 

@@ -4,7 +4,12 @@ import torch
 
 
 def choose_device(name: str) -> torch.device:
-    """Device of the names "auto" (a GPU if torch sees one), "cpu", "cuda", "cuda:1".
+    """Where to compute.
+
+    Parameters
+    ----------
+    name : str
+        "auto" (a GPU if torch sees one), "cpu", "cuda", "cuda:1".
 
     Raises
     ------
@@ -46,7 +51,12 @@ def autocast_type(precision: int | str, device: torch.device) -> torch.dtype | N
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """State of torch's random numbers on the CPU and, where that is another, on a device."""
+    """State of torch's random numbers on the CPU and, where that is another, on a device.
+
+    Parameters
+    ----------
+    device : torch.device
+    """
     state = {"torch": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -54,7 +64,13 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    """The inverse of `random_state`."""
+    """The inverse of `random_state`.
+
+    Parameters
+    ----------
+    state : dict of Tensor
+    device : torch.device
+    """
     torch.set_rng_state(state["torch"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

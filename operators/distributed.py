@@ -167,7 +167,15 @@ def distribute(model: nn.Module, how: str, ranks: Ranks) -> None:
 
 
 def averaging(cost: nn.Module, how: str, ranks: Ranks) -> nn.Module:
-    """The module whose backward pass leaves gradients averaged over ranks."""
+    """The module whose backward pass leaves gradients averaged over ranks.
+
+    Parameters
+    ----------
+    cost : torch.nn.Module
+        Returns the loss, of a model that went through `distribute`.
+    how : {"ddp", "fsdp"}
+    ranks : Ranks
+    """
     if ranks.size == 1 or how == "fsdp":
         return cost
     return DistributedDataParallel(cost)
@@ -175,7 +183,15 @@ def averaging(cost: nn.Module, how: str, ranks: Ranks) -> nn.Module:
 
 @contextmanager
 def keeping_gradients_local(cost: nn.Module, model: nn.Module) -> Iterator[None]:
-    """Without communication of gradients: for all parts of a batch but the last."""
+    """Without communication of gradients: for all parts of a batch but the last.
+
+    Parameters
+    ----------
+    cost : torch.nn.Module
+        As `averaging` returns it.
+    model : torch.nn.Module
+        Within it.
+    """
     if isinstance(cost, DistributedDataParallel):
         with cost.no_sync():
             yield
@@ -249,7 +265,14 @@ class CommonBatchNorm(_BatchNorm):
 
 
 def set_idle(model: nn.Module, idle: bool, ranks: Ranks) -> None:
-    """Say whether this rank's samples only fill a share that would be empty: batch norms then leave them out."""
+    """Say whether this rank's samples only fill a share that would be empty: batch norms then leave them out.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    idle : bool
+    ranks : Ranks
+    """
     if ranks.size == 1:
         return
     for module in model.modules():
@@ -258,22 +281,43 @@ def set_idle(model: nn.Module, idle: bool, ranks: Ranks) -> None:
 
 
 def whole(state: Any) -> Any:
-    """State dictionaries, lists and tensors with what FSDP shards gathered; every rank must call it."""
+    """Tensors, and dictionaries and lists of them, with what FSDP shards gathered on the CPU.
+
+    Every rank must call it.
+
+    Parameters
+    ----------
+    state : tensor, mapping, sequence or plain value
+    """
     if isinstance(state, Mapping):
         return {key: whole(value) for key, value in state.items()}
     if isinstance(state, (list, tuple)):
         return type(state)(map(whole, state))
-    return state.full_tensor() if isinstance(state, DTensor) else state
+    return state.full_tensor().cpu() if isinstance(state, DTensor) else state
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Any]) -> None:
-    """Load whole tensors into a model that may be sharded."""
+    """Load whole tensors into a model that may be sharded.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    state : mapping
+        Its state dict.
+    """
     own = model.state_dict()
     model.load_state_dict({name: _like(own.get(name), value) for name, value in state.items()})
 
 
 def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Load an optimizer's state of whole tensors, whose parameters may be sharded."""
+    """Load an optimizer's state of whole tensors, whose parameters may be sharded.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    state : mapping
+        Its state dict.
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     sharded = {
         index: {name: _like(parameters[index], value) for name, value in each.items()}

@@ -189,5 +189,5 @@ class WandbLogger:
         self._remember()
 
     def close(self) -> None:
-        """Wait until all is written."""
+        """Leave the rest to wandb's own process, which writes it at once, whatever becomes of this one."""
         self._run.finish()

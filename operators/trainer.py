@@ -250,7 +250,7 @@ class _Training:
             total += loss.detach()
         scaler.unscale_(optimizer)
         clip = math.inf if self.settings.gradient_clip is None else self.settings.gradient_clip
-        norm = whole(nn.utils.clip_grad_norm_(state.model.parameters(), clip))
+        norm = whole(nn.utils.clip_grad_norm_(state.model.parameters(), clip)).to(self.device)
         shared = self.ranks.sum_(torch.cat([total.reshape(1), torch.tensor(self._wishes(), device=self.device)]))
         value, *wishes, length = torch.cat([shared, norm.reshape(1)]).tolist()  # one copy from the device a step
         self._refuse_divergence(value, length)

@@ -2,7 +2,8 @@
 
 southwell-train dataset.path=data/darcy64 model=tfno model.rank=0.1 trainer.epochs=10 out=runs/tfno
 
-On several GPUs or machines: ``torchrun --nproc-per-node 8 -m operators.commands.train`` and the same words.
+On several GPUs or machines: ``torchrun --nproc-per-node 8 -m operators.commands.train`` and the same words. Every
+process computes its share of ``trainer.batch_size``; `out` must be a folder that all machines see.
 """
 
 import os

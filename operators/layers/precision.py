@@ -16,6 +16,11 @@ def in_single_precision(forward: Forward) -> Forward:
     For what loses its digits in half precision, such as Fourier transforms: a coefficient is a difference of sums over
     the whole grid, and bfloat16 has 8 bits for both.
 
+    Parameters
+    ----------
+    forward : callable
+        ``forward(self, *tensors)``.
+
     Examples
     --------
     >>> class Sum(torch.nn.Module):

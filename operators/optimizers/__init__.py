@@ -4,20 +4,29 @@ Other distributions add optimizers through the entry-point group ``southwell.opt
 ``optimizer(parameters, **arguments)``, where parameters may be torch's parameter groups.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
 from operators.optimizers.complex_adamw import ComplexAdamW
-from operators.optimizers.groups import SET_APART, complex_parameters, groupings, matrix_parameters, set_apart
+from operators.optimizers.groups import (
+    SET_APART,
+    complex_parameters,
+    groupings,
+    matrix_parameters,
+    set_apart,
+    trainable,
+)
 from operators.optimizers.library import adahessian, adamp, muon, shampoo, soap
 from operators.optimizers.schedules import Plateau, schedulers
-from solvers.registry import Registry
+from solvers.registry import Registry, fits
 
 optimizers: Registry = Registry("optimizer", group="southwell.optimizers")
 optimizers.register("adamw")(torch.optim.AdamW)
@@ -29,6 +38,9 @@ optimizers.register("muon")(muon)
 optimizers.register("adahessian")(adahessian)
 optimizers.register("adamp")(adamp)
 optimizers.register("shampoo")(shampoo)
+
+
+NEED_WHOLE_WEIGHTS = ("soap", "adamp", "adahessian", "shampoo")  # of the library's
 
 
 def build_optimizer(
@@ -50,7 +62,7 @@ def build_optimizer(
     Raises
     ------
     ValueError
-        If a name or argument is unknown, or there is nothing to train.
+        If a name or argument is unknown, there is nothing to train, or the optimizer cannot train sharded weights.
 
     Examples
     --------
@@ -60,17 +72,24 @@ def build_optimizer(
     >>> [(group["complex_pairs"], len(group["params"])) for group in optimizer.param_groups]
     [(True, 2), (False, 22)]
     """
+    _refuse_out_of_range(arguments)
     if groups is None:
-        parameters: list[Any] = [{"params": [p for p in module.parameters() if p.requires_grad]}]
+        parameters: list[Any] = [{"params": trainable(module.parameters())}]
     else:
         if "lr" not in arguments or "name" not in groups:
             missing = "optimizer.groups.name" if "name" not in groups else "optimizer.lr"
             raise ValueError(f"{missing} must be given where there are parameter groups")
         given = {"lr": arguments["lr"], "weight_decay": arguments.get("weight_decay", 0.0), **groups}
-        parameters = groupings.build(given.pop("name"), module, **given)
+        made = groupings.build(given.pop("name"), module, **given)
+        parameters = [{**group, "params": trainable(group["params"])} for group in made]
+    for group in parameters:
+        _refuse_out_of_range(group)
     if not any(group["params"] for group in parameters):
+        raise ValueError(f"nothing to train: {type(module).__name__} has no parameter that requires a gradient")
+    if name in NEED_WHOLE_WEIGHTS and any(isinstance(parameter, DTensor) for parameter in module.parameters()):
         raise ValueError(
-            f"there is nothing to train: {type(module).__name__} has no parameter that requires a gradient"
+            f"optimizer {name!r} needs whole weights, which trainer.distributed=fsdp has not; use ddp, or one of "
+            "adamw, adam, sgd, complex_adamw, muon"
         )
     if name in SET_APART:
         flag, chosen = SET_APART[name]
@@ -79,8 +98,31 @@ def build_optimizer(
     return optimizer
 
 
+def _refuse_out_of_range(arguments: Mapping[str, Any]) -> None:
+    """Checks of what all optimizers mean alike, as not all of them check (and some raise what is no ValueError)."""
+    expected = {
+        **dict.fromkeys(("lr", "weight_decay", "eps"), ("a number of at least 0", 0.0, math.inf, float)),
+        **dict.fromkeys(("betas", "momentum"), ("in [0, 1)", 0.0, 1.0, float)),
+        **dict.fromkeys(
+            ("precondition_frequency", "update_period"), ("a whole number of at least 1", 1, math.inf, int)
+        ),
+    }
+    for name in expected.keys() & arguments.keys():
+        words, least, below, kind = expected[name]
+        value = arguments[name]
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            if not (fits(number, kind) and least <= number < below):
+                raise ValueError(f"optimizer.{name} must be {words}, got {value!r}")
+
+
 def is_second_order(optimizer: Optimizer) -> bool:
-    """Whether the optimizer differentiates the gradient again; see `backward`."""
+    """Whether the optimizer differentiates the gradient again; see `backward`.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        One that does has the attribute ``second_order = True``.
+    """
     return bool(getattr(optimizer, "second_order", False))
 
 
@@ -90,6 +132,10 @@ def attention_for(optimizer: Optimizer) -> Iterator[None]:
 
     The fused kernels of `scaled_dot_product_attention` have no second derivative: a second-order optimizer gets the
     plain formula, whatever backend the model would choose.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
     """
     if is_second_order(optimizer):
         with sdpa_kernel(SDPBackend.MATH):
@@ -101,7 +147,7 @@ def attention_for(optimizer: Optimizer) -> Iterator[None]:
 def backward(loss: Tensor, optimizer: Optimizer) -> None:
     """Add the loss's gradient to the parameters': with its graph, where the optimizer is of second order.
 
-    The next ``optimizer.zero_grad()`` (or `discard_graph`) frees that graph.
+    The next ``optimizer.zero_grad()`` frees that graph.
 
     Parameters
     ----------

@@ -6,10 +6,10 @@ A *grouping* is a registered rule from a model to torch's parameter groups, ``op
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from operators.layers.tucker import DenseSpectralWeight, TuckerSpectralWeight
+from operators.layers.spectral_convolution import SpectralConvolution
 from solvers.registry import Registry
 
 Groups = list[dict[str, Any]]
@@ -21,9 +21,13 @@ SMALLEST_MATRIX = 8
 
 
 def complex_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
-    """Parameters whose last axis is (real, imaginary): those of spectral weights.
+    """Parameters whose last axis is (real, imaginary): the weights of spectral convolutions, however factorised.
 
     They are told by the layer that owns them, as any other weight may have a last axis of 2.
+
+    Parameters
+    ----------
+    module : Module
 
     Examples
     --------
@@ -33,15 +37,19 @@ def complex_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
     [(8, 8, 4, 3, 2), (8, 8, 4, 3, 2)]
     """
     for layer in module.modules():
-        if isinstance(layer, (DenseSpectralWeight, TuckerSpectralWeight)):
-            yield from layer.parameters()
+        if isinstance(layer, SpectralConvolution):
+            yield from layer.weight.parameters()
 
 
-def matrix_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
+def matrix_parameters(module: nn.Module) -> Iterator[Tensor]:
     """Weights of linear layers and convolutions, as matrices of at least 8 rows and columns.
 
     A convolution is the matrix from its patches to its output channels. Spectral weights are no matrices: they hold
     one for each wavenumber, and wavenumbers do not mix.
+
+    Parameters
+    ----------
+    module : Module
     """
     for layer in module.modules():
         if isinstance(layer, (nn.Linear, _ConvNd)):
@@ -51,14 +59,25 @@ def matrix_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """Those that are not frozen."""
+    """Those that are not frozen.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    """
     return [parameter for parameter in parameters if parameter.requires_grad]
 
 
 @groupings.register("uniform")
 def uniform(module: nn.Module, lr: float, weight_decay: float) -> Groups:
-    """One rate and one decay for all parameters."""
-    return [{"params": trainable(module.parameters()), "lr": lr, "weight_decay": weight_decay}]
+    """One rate and one decay for all parameters.
+
+    Parameters
+    ----------
+    module : Module
+    lr, weight_decay : float
+    """
+    return [{"params": module.parameters(), "lr": lr, "weight_decay": weight_decay}]
 
 
 @groupings.register("poseidon")
@@ -107,8 +126,6 @@ def poseidon(
         "undecayed": {"lr": lr, "weight_decay": 0.0, "params": []},
     }
     for name, parameter in module.named_parameters():
-        if not parameter.requires_grad:
-            continue
         if "embeddings" in name or "patch_recovery" in name:
             key = "embedding_recovery"
         elif id(parameter) in conditioned:
@@ -121,8 +138,16 @@ def poseidon(
     return [group for group in groups.values() if group["params"]]
 
 
-def set_apart(groups: Groups, flag: str, chosen: Iterable[nn.Parameter]) -> Groups:
-    """Split every group by whether its parameters are among those chosen, and say so under the key `flag`."""
+def set_apart(groups: Groups, flag: str, chosen: Iterable[Tensor]) -> Groups:
+    """Split every group by whether its parameters are among those chosen, and say so under the key `flag`.
+
+    Parameters
+    ----------
+    groups : list of dict
+    flag : str
+        The key, true in the groups of what is chosen.
+    chosen : iterable of Parameter
+    """
     marked = {id(parameter) for parameter in chosen}
     split = []
     for group in groups:
@@ -133,7 +158,7 @@ def set_apart(groups: Groups, flag: str, chosen: Iterable[nn.Parameter]) -> Grou
     return split
 
 
-SET_APART: dict[str, tuple[str, Callable[[nn.Module], Iterator[nn.Parameter]]]] = {
+SET_APART: dict[str, tuple[str, Callable[[nn.Module], Iterator[Tensor]]]] = {
     "complex_adamw": ("complex_pairs", complex_parameters),
     "muon": ("use_muon", matrix_parameters),
 }

@@ -24,7 +24,7 @@ def _library(name: str) -> Any:
 
 def soap(
     parameters: Any,
-    lr: float = 3e-3,
+    lr: float = 1e-2,
     betas: tuple[float, float] = (0.95, 0.95),
     weight_decay: float = 0.0,
     precondition_frequency: int = 10,
@@ -33,6 +33,16 @@ def soap(
 
     Every axis of a weight has its basis, renewed by one QR iteration each `precondition_frequency` steps. The first
     step only measures.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter, or of groups
+    lr : float
+    betas : (float, float)
+        Of the moments; the second also of the preconditioner.
+    weight_decay : float
+        Decoupled.
+    precondition_frequency : int
 
     References
     ----------
@@ -46,7 +56,7 @@ def soap(
 
 def muon(
     parameters: Any,
-    lr: float = 3e-3,
+    lr: float = 1e-2,
     betas: tuple[float, float] = (0.9, 0.95),
     momentum: float = 0.95,
     weight_decay: float = 0.0,
@@ -61,12 +71,16 @@ def muon(
     ----------
     parameters : iterable of groups
         Each with the key ``use_muon``; `operators.optimizers.build_optimizer` makes them, see `matrix_parameters`.
-    lr, weight_decay : float
+    lr : float
         Of both.
-    betas, eps
+    weight_decay : float
+        Of both, decoupled.
+    betas : (float, float)
         Of AdamW.
     momentum : float
         Of Muon.
+    eps : float
+        Of AdamW.
 
     References
     ----------
@@ -89,17 +103,34 @@ def muon(
 
 def adahessian(
     parameters: Any,
-    lr: float = 0.05,
+    lr: float = 0.1,
     betas: tuple[float, float] = (0.9, 0.999),
     weight_decay: float = 0.0,
     hessian_power: float = 1.0,
     update_period: int = 1,
+    eps: float = 1e-4,
 ) -> Optimizer:
     """AdaHessian: Adam with the Hessian's diagonal in place of the gradient's square [1]_.
 
-    The diagonal is Hutchinson's estimate from one random vector, every `update_period` steps: a step costs about
-    three of AdamW's in time and holds the graph of the gradient. Gradients must come from
-    `operators.optimizers.backward`.
+    The diagonal is Hutchinson's estimate from one random vector, every `update_period` steps: a step costs
+    about four of AdamW's (of an FNO, measured) and holds the graph of the gradient. Gradients must come from
+    `operators.optimizers.backward`. `eps` is the authors' (the library's 1e-16 lets one small estimate of the
+    curvature throw a weight far away), who also average the estimate over each convolution's kernel; the library
+    does not.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter, or of groups
+    lr : float
+    betas : (float, float)
+        Of the gradient and of the squared diagonal.
+    weight_decay : float
+        Decoupled.
+    hessian_power : float in (0, 1]
+        Of the diagonal that a step is divided by: 1 is Newton's method.
+    update_period : int
+    eps : float
+        Added to the diagonal's modulus.
 
     References
     ----------
@@ -113,6 +144,7 @@ def adahessian(
         weight_decay=weight_decay,
         hessian_power=hessian_power,
         update_period=update_period,
+        eps=eps,
     )
     optimizer.second_order = True  # type: ignore[attr-defined]
     return optimizer
@@ -131,6 +163,15 @@ def adamp(
     Such are weights before a normalisation layer. They are told by a gradient nearly at right angles to the weight
     (cosine below ``delta / sqrt(entries)``), and decay by `wd_ratio` of the rest's.
 
+    Parameters
+    ----------
+    parameters : iterable of Parameter, or of groups
+    lr : float
+    betas : (float, float)
+    weight_decay : float
+        Decoupled.
+    delta, wd_ratio : float
+
     References
     ----------
     .. [1] B. Heo et al., AdamP: slowing down the slowdown for momentum optimizers on scale-invariant weights,
@@ -144,7 +185,7 @@ def adamp(
 
 def shampoo(
     parameters: Any,
-    lr: float = 3e-2,
+    lr: float = 0.1,
     weight_decay: float = 0.0,
     precondition_frequency: int = 1,
     eps: float = 1e-6,
@@ -154,6 +195,16 @@ def shampoo(
     The gradient is multiplied along each of its ``k`` axes by the ``-1/(2k)``-th power of the sum of its past outer
     products, renewed every `precondition_frequency` steps; before the first renewal nothing moves. There is no
     momentum: the library's mixes raw gradients with steps already preconditioned, and diverged wherever it was tried.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter, or of groups
+    lr : float
+    weight_decay : float
+        Added to the gradient.
+    precondition_frequency : int
+    eps : float
+        The preconditioner's start, times the identity.
 
     References
     ----------

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
@@ -129,6 +130,7 @@ def one_cycle(optimizer: Optimizer, total_steps: int, warmup: float = 0.3) -> LR
     warmup : float
         Fraction of the steps in which the rate rises.
     """
+    _warm_steps(total_steps, warmup)
     groups = optimizer.param_groups
     has_momentum = all("betas" in group for group in groups) or all(group.get("momentum") for group in groups)
     return OneCycleLR(
@@ -168,7 +170,7 @@ class Plateau(LRScheduler):
         self.least, self.waited, self.scale = math.inf, 0, 1.0
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:  # type: ignore[override]
+    def get_lr(self) -> list[Any]:
         """Rate of each group in the step to come."""
         warming = min((self.last_epoch + 1) / self.warm, 1.0) if self.last_epoch < self.warm else 1.0
         return [base * self.scale * warming for base in self.base_lrs]

@@ -160,6 +160,15 @@ def test_bad_input_ends_with_a_sentence_and_code_2(module, arguments, message, c
     assert "Traceback" not in error
 
 
+def test_a_time_budget_is_no_failure_and_the_same_words_go_on(command, capsys):
+    words = ["dataset.path=data/a", *SMALL, "trainer.max_minutes=0", "out=run"]
+    command(train, *words)
+    assert "run: no epoch was finished in trainer.max_minutes" in capsys.readouterr().out
+    command(evaluate, "checkpoint=run/best.pt", "dataset.path=data/a")  # there is something to evaluate
+    command(train, *words[:-2], "trainer.max_minutes=null", "out=run")
+    assert "run: best.pt is from epoch 2 of 2" in capsys.readouterr().out
+
+
 def test_a_sweep_trains_each_in_its_own_folder(command):
     command(train, "-m", "dataset.path=data/a", *SMALL, "model.rank=0.2,0.5", "out=runs/${model.rank}")
     assert Path("runs/0.2/best.pt").exists()

@@ -1,6 +1,5 @@
 """The report of an evaluation, as Markdown."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,15 +27,27 @@ def command_line(config: Mapping[str, Any]) -> str:
       out=runs/a
     """
     words = []
-    for key, value in flatten(config).items():
-        if value is None:
-            text = "null"
-        elif isinstance(value, list):
-            text = json.dumps(value, separators=(",", ":"))
-        else:
-            text = str(value)
-        words.append(f"{key.removesuffix('.name')}={text}")
+    # A loss is no group of options: one with arguments is one word.
+    whole = {key: value for key, value in config.items() if key == "loss" and isinstance(value, Mapping)}
+    for key, value in flatten({k: v for k, v in config.items() if k not in whole}).items():
+        words.append(f"{key.removesuffix('.name')}={_hydra(value)}")
+    words += [f"'{key}={_hydra(value)}'" for key, value in whole.items()]
     return " \\\n  ".join(["southwell-train", *words])
+
+
+def _hydra(value: Any) -> str:
+    """A value as Hydra's command line reads it.
+
+    Examples
+    --------
+    >>> _hydra({"name": "relative_l1_by_group", "groups": [[0], [1, 2]]})
+    '{name:relative_l1_by_group,groups:[[0],[1,2]]}'
+    """
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_hydra(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_hydra, value)) + "]"
+    return "null" if value is None else str(value)
 
 
 def report(

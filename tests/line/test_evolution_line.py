@@ -2,16 +2,19 @@
 
 import csv
 import logging
+import shlex
 import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from datagen.commands import generate
+from datagen.store import open_store
 from operators.checkpoint import load_checkpoint
-from operators.commands import train
+from operators.commands import evaluate, predict, train
 
 COUNTS = ["samples.train=12", "samples.validation=3", "samples.test=2", "shard.size=5", "seed=5", "executor=serial"]
 MODEL = ["model=fno", "model.hidden_channels=8", "model.n_layers=2", "optimizer.lr=5e-3", "trainer.device=cpu"]
@@ -66,6 +69,23 @@ def test_generate_then_train_on_pairs(family, command, capsys):
     command(train, *words, f"task.pushforward={pushforward}", "out=steps")
     assert losses("steps")[-1] < losses("steps")[0]
     assert not load_checkpoint("steps/best.pt")["time"]["conditioned"]
+
+    # Measured in one report, whose command is that of the run; and rolled out beyond the data.
+    command(evaluate, "checkpoint=[all/best.pt,steps/best.pt]", "dataset.path=data", "out=compared")
+    printed = capsys.readouterr().out
+    for name_of_row in ("all", "all, direct", "all, single steps", "steps", "persistence", "training mean"):
+        assert f"{name_of_row}: test relative L2" in printed
+    text = (
+        Path("compared/report.md").read_text().split("```bash\n")[1].split("southwell-evaluate")[0].replace("\\\n", " ")
+    )
+    first, second = (shlex.split(part) for part in text.split("southwell-train")[1:])
+    command(train, *first)  # refused if one key differed; finished already as none does
+    command(train, *second)
+    command(predict, "checkpoint=steps/best.pt", "input=data", "steps=6", "output=rolled.npz")
+    with np.load("rolled.npz") as rolled:
+        assert rolled[name].shape == (2, 7, *open_store("data").shape)
+        np.testing.assert_array_equal(rolled[name][:, 0], open_store("data").read("test", name, frame=0))
+        np.testing.assert_allclose(np.diff(rolled["times"]), open_store("data").times[1], rtol=1e-6)
     with pytest.raises(SystemExit) as end:  # before there is a run that could not be taken up again
         command(train, *words, "loss={name: relative_l1_by_group, groups: [[0], [1]]}", "out=wrong")
     assert end.value.code == 2

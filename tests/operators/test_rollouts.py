@@ -342,9 +342,8 @@ def test_checkpoints_that_do_not_fit_are_sentences(make_checkpoint, tmp_path, mo
         with pytest.raises(ValueError, match=sentence):
             load(tmp_path / "other.pt", "cpu")
 
-    refused(
-        {"model": None, "history": None}, "other.pt is no checkpoint of a trained operator: it lacks model, history"
-    )
+    refused({"model": None, "history": None}, "holds no operator: it lacks model")
+    refused({"dataset": None, "history": None}, "does not say what it was trained on: it lacks dataset, history")
     fno = {"n_modes": [4], "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 1}
     refused(
         {"model": {"name": "fno", "arguments": fno, "state": {}}}, "weights are not those of model 'fno' as it is here"

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from operators.layers.fourier import analyse, analyse_by_fft, kept_wavenumbers, synthesise, synthesise_by_fft
 from operators.layers.spectral_convolution import SpectralConvolution
 from operators.layers.spectral_weights import spectral_weight
 from operators.layers.tensor_ranks import cp_rank, tt_ranks, tucker_ranks
@@ -155,6 +156,23 @@ def test_a_model_in_double_precision_equals_its_formulas(form, grid, modes):
         expected = perceptron(u, "projection").movedim(-1, 1)
         output = model(x)
     assert (output - expected).abs().max() <= 1e-10 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("grid", "modes"),
+    [((12,), (6,)), ((9,), (9,)), ((8, 10), (4, 6)), ((7, 5), (5, 5)), ((4, 6), (4, 6)), ((4, 5, 6), (4, 3, 4))],
+)
+def test_fast_transforms_equal_the_matrix_products(grid, modes):
+    """Other devices than CPUs use fast ones; both are compared here, with their gradients."""
+    torch.manual_seed(0)
+    kept = kept_wavenumbers(grid, modes)
+    x = torch.randn(3, *grid, 2, dtype=torch.float64, requires_grad=True)
+    results = []
+    for there, back in ((analyse, synthesise), (analyse_by_fft, synthesise_by_fft)):
+        spectrum = there(x, kept)
+        y = back(spectrum**2, grid, kept, x)
+        results.append([spectrum, y, *torch.autograd.grad((y**3).sum(), x)])
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
 
 
 def operations(weight: torch.nn.Module, batch: int) -> int:

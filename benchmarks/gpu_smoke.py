@@ -3,9 +3,9 @@
     python -m benchmarks.gpu_smoke               # skips with a sentence where torch sees no GPU
     python -m benchmarks.gpu_smoke --device cpu  # the script itself, tried where there is none
 
-Each option of ``configs/model`` is trained by `operators.trainer.train` for two epochs of eight steps on made-up
-64 x 64 fields: on the CPU and on the device in 32 bits, which must agree, and on the device in half precision, where
-the loss must come near. Samples per second are those of the second epoch, reading and validation included.
+Each option of ``configs/model`` but `LEFT_OUT` is trained by `operators.trainer.train` for two epochs of eight steps on
+made-up 64 x 64 fields: on the CPU and on the device in 32 bits, which must agree, and on the device in half precision,
+where the loss must come near. Samples per second are those of the second epoch, reading and validation included.
 """
 
 import argparse
@@ -28,6 +28,8 @@ BATCH, STEPS = 16, 8
 # SGD: Adam divides by the gradient, and would show rounding where that is nearly zero.
 OVERRIDES = ["optimizer=sgd", "optimizer.lr=1e-3", "scheduler=constant", "dataset.path=made-up", "out=unused"]
 AGREE = 1e-3  # of losses after 16 steps in 32 bits, which each round to 6e-8
+# They need files, or are `scot` in sizes that the CPU would train for hours.
+LEFT_OUT = ("poseidon", "scot_t", "scot_s", "scot_b", "scot_l")
 NEAR = 0.05  # of losses in half precision: bfloat16 has 8 bits
 
 
@@ -107,6 +109,7 @@ def main() -> int:
     name = torch.cuda.get_device_name() if device == "cuda" else "the CPU itself"
     print(f"64 x 64 fields, batches of {BATCH}; apart: relative difference of losses from the CPU's, on {name}")
     models = sorted(path.stem for path in (Path(configs.__file__).parent / "model").glob("*.yaml"))
+    models = [model for model in models if model not in LEFT_OUT]
     ends = []
     for model in models:
         line, well = smoke(model, device)

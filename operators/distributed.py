@@ -160,7 +160,7 @@ def distribute(model: nn.Module, how: str, ranks: Ranks) -> None:
             module.__class__ = CommonBatchNorm  # same parameters and buffers, another forward
     if how == "fsdp":
         mesh = init_device_mesh(ranks.device.type, (ranks.size,))
-        for module in model.modules():
+        for module in reversed(list(model.modules())):  # inner blocks first: what is sharded is left alone further out
             for block in module if isinstance(module, nn.ModuleList) else ():
                 fully_shard(block, mesh=mesh, reshard_after_forward=True)
         fully_shard(model, mesh=mesh, reshard_after_forward=True)

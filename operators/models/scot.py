@@ -129,7 +129,7 @@ class ScOTBlock(nn.Module):
 
 
 class ScOTStage(nn.Module):
-    """Transformer blocks of one resolution; `downsample` or `upsample` leads on to the next.
+    """Transformer blocks of one resolution, and the way to the next.
 
     Parameters
     ----------
@@ -149,10 +149,40 @@ class ScOTStage(nn.Module):
         self.downsample = downsample
         self.upsample = upsample
 
-    def forward(self, x: Tensor, time: Tensor, checkpointing: bool) -> Tensor:
-        """Apply the blocks, and not what leads on."""
+    def forward(self, x: Tensor, time: Tensor, checkpointing: bool, grid: Pair | None = None) -> tuple[Tensor, Tensor]:
+        """Apply the blocks, and what leads on.
+
+        Parameters
+        ----------
+        x : Tensor, shape (batch, height, width, channels)
+        time : Tensor, shape (batch, 1)
+        checkpointing : bool
+            See `ScOT`.
+        grid : pair of int, optional
+            Tokens of the next stage, which `upsample` needs.
+
+        Returns
+        -------
+        here, next : Tensor
+            Tokens after the blocks, and those of the next stage; the last stage has the same for both.
+        """
+        here = x
         for block in self.blocks:
-            x = checkpoint(block, x, time, use_reentrant=False) if checkpointing else block(x, time)
+            here = checkpoint(block, here, time, use_reentrant=False) if checkpointing else block(here, time)
+        if self.downsample is not None:
+            return here, self.downsample(here + x, time)
+        if self.upsample is not None:
+            return here, self.upsample(here, grid, time)
+        return here, here
+
+
+class SkipConnection(nn.ModuleList):
+    """Convolution blocks one after the other; none is the identity."""
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """Map tokens ``(batch, height, width, channels)`` to the same shape."""
+        for block in self:
+            x = block(x, time)
         return x
 
 
@@ -360,7 +390,7 @@ class ScOT(nn.Module):
             partial(ConvNeXtBlock, norm=inner_norm) if residual_model == "convnext" else ResNetBlock
         )
         self.residual_blocks = nn.ModuleList(
-            nn.ModuleList(residual(width) for _ in range(count))
+            SkipConnection(residual(width) for _ in range(count))
             for width, count in zip(widths, skip_connections, strict=True)
         )
         self.patch_recovery = PatchRecovery(embed_dim, out_channels, patch)
@@ -398,19 +428,15 @@ class ScOT(nn.Module):
         recompute = self.checkpointing and self.training and torch.is_grad_enabled()
         tokens = self.embeddings(x, lead)
         skips = []
-        for stage, blocks in zip(self.encoder, self.residual_blocks, strict=True):
-            encoded = skip = stage(tokens, lead, recompute)
-            for block in cast(nn.ModuleList, blocks):
-                skip = block(skip, lead)
-            skips.append(skip)
-            if stage.downsample is not None:
-                tokens = stage.downsample(encoded + tokens, lead)
+        for stage, connection in zip(self.encoder, self.residual_blocks, strict=True):
+            encoded, tokens = stage(tokens, lead, recompute)
+            skips.append(connection(encoded, lead))
         tokens = skips.pop()
         for stage in self.decoder:
-            tokens = stage(tokens, lead, recompute)
-            if stage.upsample is not None:
-                skip = skips.pop()
-                tokens = stage.upsample(tokens, (skip.shape[1], skip.shape[2]), lead) + skip
+            skip = skips.pop() if skips else None
+            _, tokens = stage(tokens, lead, recompute, None if skip is None else (skip.shape[1], skip.shape[2]))
+            if skip is not None:
+                tokens = tokens + skip
         y = self.patch_recovery(tokens, grid)
         if self.learn_residual:
             y = y + x[:, : self.out_channels]

@@ -89,11 +89,21 @@ def on_ranks(size, work):
 # 21 samples in batches of 5: the last has one sample, so that ranks have none of it. 7 validation samples.
 SIZES = {"train": 21, "validation": 7, "test": 1}
 SGD = {"name": "sgd", "lr": 1e-2, "momentum": 0.9}  # Adam divides by the gradient: it shows rounding where that is zero
+SCOT = {
+    "name": "scot",
+    "embed_dim": 8,
+    "depths": [1, 1],
+    "num_heads": [1, 2],
+    "skip_connections": [1, 0],
+    "patch_size": 2,
+    "window_size": 4,
+}
 CASES = {
     "ddp": (2, {}),
     "ddp of batch norms": (2, {"model": {"name": "normed"}}),
     "ddp in parts": (3, {"trainer": {"accumulate": 2, "ema": 0.9}}),
     "fsdp": (2, {"trainer": {"distributed": "fsdp"}}),
+    "fsdp of a transformer": (2, {"trainer": {"distributed": "fsdp", "epochs": 2}, "model": SCOT}),
     "fsdp in parts": (3, {"trainer": {"distributed": "fsdp", "accumulate": 2, "ema": 0.9}}),
 }
 

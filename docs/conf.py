@@ -45,8 +45,10 @@ _LIST_OR_DIRECTIVE = re.compile(r"^(\.\. |[-*+] |\d+\. |>>> |:\w+)|::$")
 
 
 def house_style(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Equations and tables are indented, as in Markdown: literal blocks. ``*grid`` is no emphasis."""
-    lines[:] = [re.sub(r"(?<=[ (,])\*(?=\w+[,)])", r"\\*", line) for line in outside_code(lines)]
+    """Equations and tables are indented, as in Markdown: literal blocks. ``*grid`` is no emphasis, |u| a modulus."""
+    lines[:] = [re.sub(r"(?<=[ (,])\*(?=\w)(?!\w[^*]*\w\*(?!\w)|\w\*)", r"\\*", line) for line in outside_code(lines)]
+    inline = [not line.startswith((" ", ".. ")) and line.count("`") % 2 == 0 for line in lines]  # no block, no formula
+    lines[:] = [line.replace("|", r"\|") if plain else line for line, plain in zip(lines, inline, strict=True)]
     before = ""  # the last line that was not blank
     out: list[str] = []
     for line in lines:
@@ -61,13 +63,14 @@ def house_style(app: Any, what: str, name: str, obj: Any, options: Any, lines: l
 
 
 def outside_code(lines: list[str]) -> list[str]:
-    """The lines, with ``*`` hidden where it stands in code."""
-    return [re.sub(r"``[^`]*``|`[^`]*`", lambda code: code[0].replace("*", "\0"), line) for line in lines]
+    """The lines, with ``*`` and ``|`` hidden where they stand in code."""
+    hide = str.maketrans("*|", "\0\1")
+    return [re.sub(r"``[^`]*``|`[^`]*`", lambda code: code[0].translate(hide), line) for line in lines]
 
 
 def show_stars(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """What `outside_code` hid."""
-    lines[:] = [line.replace("\0", "*") for line in lines]
+    lines[:] = [line.translate(str.maketrans("\0\1", "*|")) for line in lines]
 
 
 # -- References ------------------------------------------------------------------------------------------------------

@@ -176,17 +176,9 @@ def build(tmp_path):
         pytest.importorskip(package, reason="needs the extra docs")
     source = tmp_path / "docs"
     shutil.copytree(ROOT / "docs", source, ignore=shutil.ignore_patterns(*MADE, "__pycache__"))
-    for name in (
-        "CONTRIBUTING.md",
-        "CHANGELOG.md",
-        "README.md",
-        "benchmarks",
-        "solvers",
-        "datagen",
-        "operators",
-        "configs",
-    ):
-        (tmp_path / name).symlink_to(ROOT / name)
+    for path in ROOT.iterdir():
+        if path.name != "docs" and not path.name.startswith("."):
+            (tmp_path / path.name).symlink_to(path)
 
     def run():
         words = ["-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", str(source), str(tmp_path / "site")]

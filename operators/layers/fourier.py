@@ -170,7 +170,13 @@ def _left_multiply(matrix: Tensor, batch: Tensor) -> Tensor:
 
 
 def analyse_by_fft(x: Tensor, wavenumbers: Sequence[range]) -> Tensor:
-    """What `analyse` does, by a fast Fourier transform of which the kept wavenumbers are picked."""
+    """What `analyse` does, by a fast Fourier transform of which the kept wavenumbers are picked.
+
+    Parameters
+    ----------
+    x, wavenumbers
+        As `analyse` takes them.
+    """
     dimensions = len(wavenumbers)
     spectrum = torch.fft.rfftn(x, dim=list(range(1, dimensions + 1)), norm="forward")
     spectrum = spectrum.narrow(dimensions, 0, len(wavenumbers[-1]))
@@ -180,7 +186,13 @@ def analyse_by_fft(x: Tensor, wavenumbers: Sequence[range]) -> Tensor:
 
 
 def synthesise_by_fft(spectrum: Tensor, grid: Sequence[int], wavenumbers: Sequence[range], onto: Tensor) -> Tensor:
-    """What `synthesise` does, by a fast Fourier transform of the coefficients among zeros."""
+    """What `synthesise` does, by a fast Fourier transform of the coefficients among zeros.
+
+    Parameters
+    ----------
+    spectrum, grid, wavenumbers, onto
+        As `synthesise` takes them.
+    """
     batch, _, _, channels = spectrum.shape
     last = grid[-1] // 2 + 1
     coefficients = torch.view_as_complex(spectrum.movedim(1, -1).contiguous())

@@ -136,7 +136,7 @@ def test_vectors_and_fields_are_inverse():
         ({"grid": 2}, "at least 3"),
         ({"coefficient": "binary"}, "constant or lognormal"),
         ({"variables": "second"}, "first or all"),
-        ({"terms": 0}, "terms must be at least 1"),
+        ({"terms": 0}, "terms must be from 1 to 100"),
         ({"log_standard_deviation": 0.0}, "log_standard_deviation"),
         ({"alpha": 1.0}, "alpha"),
     ],

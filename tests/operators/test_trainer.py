@@ -326,7 +326,7 @@ def test_checkpoints_that_are_not_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"format_version '1\.0', which no version of southwell writes"):
         load_checkpoint(path)
     torch.save({"format_version": FORMAT_VERSION}, path)
-    with pytest.raises(ValueError, match="is no checkpoint of a trained operator: it lacks model, normalisers"):
+    with pytest.raises(ValueError, match="holds no operator: it lacks channels, model, normalisers"):
         load(path, "cpu")
 
 

@@ -19,11 +19,14 @@ from torch import Tensor, nn
 from benchmarks.harness import RESULTS, Answer, Entry, run, table
 from operators.convert import from_lsm, from_neuraloperator
 
-# Single precision through some ten layers; gradients of the peers differ from exact ones by as much.
-AGREEMENT = 1e-4
 
-
-def _entry(name: str, problem: str, peers: dict[str, tuple[nn.Module, Callable[[Tensor], Tensor]]], x: Tensor) -> Entry:
+def _entry(
+    name: str,
+    problem: str,
+    peers: dict[str, tuple[nn.Module, Callable[[Tensor], Tensor]]],
+    x: Tensor,
+    agreement: float,
+) -> Entry:
     """Peers are a model and how fields ``(batch, channels, *grid)`` go through it, in one order of preference."""
 
     threads = torch.get_num_threads()
@@ -47,7 +50,7 @@ def _entry(name: str, problem: str, peers: dict[str, tuple[nn.Module, Callable[[
         peers={peer: step(*way) for peer, way in peers.items()},
         error=lambda answer: 0.0 if np.isfinite(answer).all() else np.inf,
         tolerance=0.0,
-        agreement=AGREEMENT,
+        agreement=agreement,
         facts={
             "threads": threads,
             "parameters": sum(p.numel() for p in next(iter(peers.values()))[0].parameters()),
@@ -70,6 +73,7 @@ def fourier(points: int, batch: int, factorization: str | None) -> Entry:
         "32 channels, 16 x 16 modes, 4 layers; forward and backward",
         {"southwell": (ours, ours), "neuraloperator 2.0.0": (theirs, theirs)},
         torch.randn(batch, 1, points, points),
+        agreement=1e-4,  # single precision through some ten layers
     )
 
 
@@ -88,6 +92,9 @@ def latent(width: int, source: Path) -> Entry:
         "4 tokens, 12 basis functions, 8 heads, patches of 4 x 4; forward and backward",
         {"southwell": (ours, ours), "published code": (theirs, lambda x: theirs(x.movedim(1, -1)).movedim(-1, 1))},
         torch.randn(16, 1, 64, 64),
+        # Rounding moves numbers across the corners of ReLUs and maxima, which an input's gradient feels; in double
+        # precision the gradients of both codes agree to 1e-14.
+        agreement=1e-2,
     )
 
 

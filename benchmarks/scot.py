@@ -5,9 +5,7 @@
     python -m benchmarks.scot --official /tmp/poseidon --packages /tmp/scot/lib/python3.11/site-packages
 
 Both run on the torch of this environment; from the other one only transformers and what it needs is taken. Each entry
-has a process of its own, as what ran before shapes the heap: where only predictions are made, the C library gives large
-intermediate results back to the system, and the next prediction pays for new pages; after a training step it keeps
-them ("forward, after training" is measured in such a process). Memory is the most that is resident in three training
+has a process of its own, as what ran before shapes the heap. Memory is the most that is resident in three training
 steps, over what is before the first.
 """
 
@@ -18,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -133,13 +130,6 @@ def entry(samples: int, backward: bool) -> Entry:
     )
 
 
-def warmed(cold: Entry) -> Entry:
-    """The same entry after a training step, which leaves a larger heap."""
-    for kind in KINDS[:2]:
-        step(network(kind), *batch(cold.facts["samples"]))
-    return replace(cold, name=cold.name.replace("no gradients", "after training"))
-
-
 def resident(line: str) -> float:
     """Megabytes of this process in memory: now (VmRSS) or at most so far (VmHWM)."""
     status = Path("/proc/self/status").read_text()
@@ -164,9 +154,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "scot.json")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", type=int, nargs="+", default=[1, 4])
-    parser.add_argument(
-        "--only", choices=["forward", "warm forward", "step", *KINDS], help="one measurement in this process, as JSON"
-    )
+    parser.add_argument("--only", choices=["forward", "step", *KINDS], help="one measurement in this process, as JSON")
     arguments = parser.parse_args()
     sys.path.insert(0, arguments.official)
     sys.path.append(arguments.packages)
@@ -175,10 +163,7 @@ def main() -> None:
         arguments.out.write_text(json.dumps(memory_of(arguments.only, arguments.samples[0])))
         return
     if arguments.only:
-        entries = [entry(n, arguments.only == "step") for n in arguments.samples]
-        if arguments.only == "warm forward":
-            entries = [warmed(each) for each in entries]
-        run(entries, arguments.out, arguments.rounds)
+        run([entry(n, arguments.only == "step") for n in arguments.samples], arguments.out, arguments.rounds)
         return
 
     def alone(what: str, samples: int) -> dict[str, Any]:
@@ -188,7 +173,7 @@ def main() -> None:
             found: dict[str, Any] = json.loads(Path(file.name).read_text())
             return found
 
-    reports = [alone(what, samples) for samples in arguments.samples for what in ("forward", "warm forward", "step")]
+    reports = [alone(what, samples) for samples in arguments.samples for what in ("forward", "step")]
     report = reports[0] | {"entries": [one for each in reports for one in each["entries"]]}
     report["memory"] = {f"{kind}, batch {n}": alone(kind, n) for n in arguments.samples for kind in KINDS}
     arguments.out.write_text(json.dumps(report, indent=1) + "\n")

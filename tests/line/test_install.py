@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -20,10 +21,19 @@ def clean_environment(**extra: str) -> dict[str, str]:
     return {**{k: v for k, v in os.environ.items() if k not in dropped}, **extra}
 
 
+def tracked() -> list[str]:
+    """Files in git."""
+    return subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    place = tmp_path_factory.mktemp("wheel")
-    words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place), str(ROOT)]
+    place, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source")
+    # From a copy: setuptools would put into the wheel what earlier builds have left in the tree's build/lib.
+    for name in tracked():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place), str(source)]
     subprocess.run(words, check=True)
     (path,) = place.glob("southwell-*.whl")
     return path
@@ -31,9 +41,10 @@ def wheel(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_wheel_holds_every_yaml_and_marker_in_git_and_nothing_else(wheel):
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     packages = ("solvers/", "datagen/", "operators/", "configs/")
-    wanted = {p for p in listed if p.startswith(packages) and p.endswith((".py", ".yaml", "py.typed", ".safetensors"))}
+    wanted = {
+        p for p in tracked() if p.startswith(packages) and p.endswith((".py", ".yaml", "py.typed", ".safetensors"))
+    }
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == wanted
 

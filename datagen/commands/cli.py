@@ -85,7 +85,7 @@ def run(command: Callable[[dict[str, Any]], None], config_name: str, job_folders
     def plain(config: DictConfig, resolve: bool = True) -> dict[str, Any]:
         values = OmegaConf.to_container(config, resolve=resolve)
         assert isinstance(values, dict)
-        return {str(key): value for key, value in values.items()}
+        return with_names_as_text({str(key): value for key, value in values.items()})
 
     @hydra.main(version_base="1.3", config_path="pkg://configs", config_name=config_name)
     def main(config: DictConfig) -> None:
@@ -136,6 +136,30 @@ def run(command: Callable[[dict[str, Any]], None], config_name: str, job_folders
         if error.code == 128 + signal.SIGTERM:
             print("terminated; repeat the command to go on", file=sys.stderr)
         raise
+
+
+_NAMES = ("out", "output", "input", "checkpoint", "path", "matrix", "rhs")  # of files and folders
+
+
+def with_names_as_text(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration in which names of files are text, also where YAML reads a number: ``out=7``, ``out=nan``.
+
+    Parameters
+    ----------
+    config : dict
+
+    Examples
+    --------
+    >>> with_names_as_text({"out": float("nan"), "seed": 1, "dataset": {"path": 2026}})
+    {'out': 'nan', 'seed': 1, 'dataset': {'path': '2026'}}
+    """
+
+    def text(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return with_names_as_text(value)
+        return str(value) if key in _NAMES and isinstance(value, int | float) else value
+
+    return {key: text(key, value) for key, value in config.items()}
 
 
 def _explain(error: BaseException, config_name: str) -> str:

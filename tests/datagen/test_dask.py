@@ -65,9 +65,9 @@ MAIN += "from datagen.commands.generate import main; main()"
 @pytest.mark.parametrize(
     ("executor", "sign"),
     [
-        ("dask", signal.SIGTERM),
+        pytest.param("dask", signal.SIGTERM, marks=pytest.mark.slow),
         ("dask", signal.SIGKILL),
-        ("dask", signal.SIGINT),
+        pytest.param("dask", signal.SIGINT, marks=pytest.mark.slow),
         ("processes", signal.SIGINT),
     ],
 )

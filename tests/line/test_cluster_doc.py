@@ -32,6 +32,7 @@ def blocks(shell):
     return found
 
 
+@pytest.mark.slow
 def test_sums_and_arrays(shell):
     sums, slurm, _ = blocks(shell)
     assert "6 samples in 6 shards" in shell.bash(sums)
@@ -42,6 +43,7 @@ def test_sums_and_arrays(shell):
 
 
 @pytest.mark.skipif(find_spec("distributed") is None, reason="needs the extra dask")
+@pytest.mark.slow
 def test_an_address_gives_the_bytes_of_a_job_here(shell):
     *_, dask = blocks(shell)
     import socket

@@ -49,7 +49,7 @@ def losses(run):
         return [float(row["train_loss"]) for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["burgers", pytest.param("navier_stokes", marks=pytest.mark.slow)])
 def test_generate_then_train_on_pairs(family, command, capsys):
     command(generate, f"pde={family}", *FAMILIES[family], *COUNTS, "out=data")
     words = ["dataset.path=data", "task=time_pairs", *MODEL, MODES[family], "trainer.epochs=3", "trainer.batch_size=12"]

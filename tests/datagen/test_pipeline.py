@@ -101,6 +101,7 @@ def test_bytes_do_not_depend_on_executor_workers_or_order(dataset, tmp_path):
     assert (shared / "train/shard-00000.hdf5").read_bytes() == (dataset / "train/shard-00000.hdf5").read_bytes()
 
 
+@pytest.mark.slow  # evolutions have the same test, which is quicker
 def test_kill_and_repeat_gives_the_same_bytes(tmp_path):
     # Enough work that a run is still going when the third of its shards is seen.
     words = [*COMMAND_WORDS, "samples.train=240", "pde.grid=24"]

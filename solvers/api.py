@@ -249,7 +249,6 @@ def _auto(
         attempts = plan(system, 1 if b.ndim == 1 else b.shape[1], M)
     result = None
     setup_seconds = 0.0
-    singular = False
     for position, attempt in enumerate(attempts):
         guess = attempt.x0 if x0 is None else x0
         current = _run(attempt, system, b, guess, controls, null_space, last=position == len(attempts) - 1)
@@ -261,7 +260,6 @@ def _auto(
         if result.status is Status.MAX_ITERATIONS and controls.maxiter is not None:
             break
         reasons.append(f"that ended as {result.status.name}")
-        singular |= attempt.method == "direct" and result.status is Status.BREAKDOWN
         if position == 0 and not no_pieces:
             again = _in_pieces(system, b, x0, controls)
             if again is None and attempt.method == "direct":
@@ -272,9 +270,6 @@ def _auto(
                 break
         x0 = result.x
     assert result is not None  # every plan has an attempt
-    if singular and result.status in _WORTH_ANOTHER and _is_least_squares(system, b, result.x):
-        reasons.append("A' (b - A x) vanishes: b has a part outside the range of A, and no x has a smaller residual")
-        result = replace(result, status=Status.INCONSISTENT)
     return replace(
         result,
         reason="; ".join(reasons),
@@ -345,18 +340,6 @@ def _without_null_vectors(system: System, b: np.ndarray, x0: Any, controls: Cont
     result = _auto(system, b, x0, controls, None, basis, whole=True)
     dimensions = f"{basis.shape[1]} dimension{'s' * (basis.shape[1] > 1)}"
     return replace(result, reason=f"inverse iteration shows a null space of {dimensions}; {result.reason}")
-
-
-def _is_least_squares(system: System, b: np.ndarray, x: np.ndarray) -> bool:
-    """Whether ``A' (b - A x)`` vanishes, to the accuracy that a residual which is not small leaves to x."""
-    A = system.matrix
-    if A is None:
-        return False
-    r = b - A @ x
-    columns = r.reshape(A.shape[0], -1)
-    size = float(np.max(np.abs(A).sum(axis=1)))
-    image = np.linalg.norm(A.conj().T @ columns, axis=0)
-    return bool(np.all(image <= 1e-6 * size * np.linalg.norm(columns, axis=0)))
 
 
 def joined(first: Result, second: Result) -> Result:

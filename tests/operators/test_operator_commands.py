@@ -206,3 +206,10 @@ def test_a_file_that_is_no_array_is_a_sentence(command, capsys):
         command(predict, "checkpoint=run/best.pt", "input=bad.npy", "output=u.npy")
     assert end.value.code == 2
     assert "input=bad.npy could not be read as arrays of numbers" in capsys.readouterr().err
+
+
+def test_folders_may_have_names_that_yaml_reads_as_numbers(command):
+    command(train, "dataset.path=data/a", *SMALL, "out=7")
+    assert Path("7/best.pt").exists()
+    command(evaluate, "checkpoint=7/best.pt", "dataset.path=data/a", "out=nan")
+    assert Path("nan/report.md").exists()

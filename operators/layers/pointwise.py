@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from operators.layers.channel_linear import ChannelLinear
+from operators.layers.slabs import by_slabs
 
 ACTIVATION: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,  # in its exact form, by the error function, which is also the faster one on CPUs
@@ -58,12 +59,16 @@ class ChannelMLP(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, hidden_channels: int, activation: str = "gelu") -> None:
         super().__init__()
+        self.widens = hidden_channels > max(in_channels, out_channels)
         self.first = ChannelLinear(in_channels, hidden_channels)
         self.activation = make_activation(activation)
         self.second = ChannelLinear(hidden_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in_channels)`` to ``(..., out_channels)``."""
+        return by_slabs(self._chain, self.parameters(), self.first.out_features, x) if self.widens else self._chain(x)
+
+    def _chain(self, x: Tensor) -> Tensor:
         return self.second(self.activation(self.first(x)))
 
 

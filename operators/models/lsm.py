@@ -8,8 +8,10 @@ from torch.nn import functional
 
 from operators.layers.boundary import crop, extend
 from operators.layers.by_dimension import BATCH_NORM, CONVOLUTION, LINEAR_INTERPOLATION, MAX_POOL
+from operators.layers.channel_linear import channel_linear
 from operators.layers.neural_spectral_block import NeuralSpectralBlock
 from operators.layers.pointwise import append_coordinates
+from operators.layers.slabs import by_slabs
 
 HALVINGS = 4
 
@@ -195,7 +197,8 @@ class LSM(nn.Module):
         across = 2**HALVINGS
         patch = self.patch_size or [-(-n // across) for n in grid]
         widths = [(0, -n % (across * p)) for n, p in zip(grid, patch, strict=True)]
-        x = self.fc0(append_coordinates(x.movedim(1, -1), endpoint=True)).movedim(-1, 1)
+        x = append_coordinates(x.movedim(1, -1), endpoint=True)
+        x = channel_linear(x, self.fc0.weight, self.fc0.bias).movedim(-1, 1)
         x = extend(x, widths, "zero")
         if self.training and x.shape[0] * x[0, 0].numel() == across**self.dimensions:
             raise ValueError(
@@ -211,4 +214,9 @@ class LSM(nn.Module):
         for scale in range(1, HALVINGS + 1):
             x = self.get_submodule(f"up{scale}")(x, processed.pop())
         x = crop(self.outc["conv"](x), widths).movedim(1, -1)
-        return self.fc2(functional.gelu(self.fc1(x))).movedim(-1, 1)
+        last = [*self.fc1.parameters(), *self.fc2.parameters()]
+        return by_slabs(self._project, last, self.fc1.out_features, x).movedim(-1, 1)
+
+    def _project(self, x: Tensor) -> Tensor:
+        hidden = functional.gelu(channel_linear(x, self.fc1.weight, self.fc1.bias))
+        return channel_linear(hidden, self.fc2.weight, self.fc2.bias)

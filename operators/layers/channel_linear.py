@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 # Below, both take microseconds, or the output is too thin for oneDNN's blocks of channels.
-FEWEST_POINTS = 1024
+FEWEST_POINTS = 256
 FEWEST_CHANNELS = 8
 # With one thread, torch leaves a convolution of fewer images than this to its own code, which multiplies by MKL.
 FEWEST_IMAGES = 16

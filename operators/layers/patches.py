@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from operators.layers.channel_linear import ChannelLinear
+
 Pair = tuple[int, int]
 Norm = Callable[[int], nn.Module]
 
@@ -109,7 +111,7 @@ class PatchMerging(nn.Module):
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
-        self.reduction = nn.Linear(4 * channels, 2 * channels, bias=False)
+        self.reduction = ChannelLinear(4 * channels, 2 * channels, bias=False)
         self.norm = norm(2 * channels)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
@@ -135,8 +137,8 @@ class PatchUnmerging(nn.Module):
 
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
-        self.upsample = nn.Linear(channels, 2 * channels, bias=False)
-        self.mixup = nn.Linear(channels // 2, channels // 2, bias=False)
+        self.upsample = ChannelLinear(channels, 2 * channels, bias=False)
+        self.mixup = ChannelLinear(channels // 2, channels // 2, bias=False)
         self.norm = norm(channels // 2)
 
     def forward(self, x: Tensor, grid: Pair, time: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from operators.layers.channel_linear import ChannelLinear
+
 
 class ConvNeXtBlock(nn.Module):
     r"""A wide depthwise convolution, then a perceptron of each token [1]_.
@@ -30,8 +32,8 @@ class ConvNeXtBlock(nn.Module):
         super().__init__()
         self.dwconv = nn.Conv2d(channels, channels, kernel_size=7, padding=3, groups=channels)
         self.norm = norm(channels)
-        self.pwconv1 = nn.Linear(channels, 4 * channels)
-        self.pwconv2 = nn.Linear(4 * channels, channels)
+        self.pwconv1 = ChannelLinear(channels, 4 * channels)
+        self.pwconv2 = ChannelLinear(4 * channels, channels)
         self.weight = nn.Parameter(torch.full((channels,), 1e-6))
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:

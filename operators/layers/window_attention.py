@@ -26,6 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from operators.layers.channel_linear import ChannelLinear
+
 Pair = tuple[int, int]
 
 # Hugging Face's Swin V2 adds its mask of -100 twice; scOT's weights were trained with that.
@@ -225,9 +227,9 @@ class WindowAttention(nn.Module):
         self.continuous_position_bias_mlp = nn.Sequential(
             nn.Linear(2, 512), nn.ReLU(), nn.Linear(512, heads, bias=False)
         )
-        self.query = nn.Linear(channels, channels, bias=bias)
-        self.key = nn.Linear(channels, channels, bias=False)
-        self.value = nn.Linear(channels, channels, bias=bias)
+        self.query = ChannelLinear(channels, channels, bias=bias)
+        self.key = ChannelLinear(channels, channels, bias=False)
+        self.value = ChannelLinear(channels, channels, bias=bias)
         self._kept: _KeptBias | None = None
 
     def position_bias(self, window: Pair) -> Tensor:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from operators.layers.channel_linear import ChannelLinear
 from operators.layers.conditional_norm import ConditionalLayerNorm, UnconditionalLayerNorm
 from operators.layers.patches import PatchEmbedding, PatchMerging, PatchRecovery, PatchUnmerging
 from operators.layers.resample import fourier_resample
@@ -60,7 +61,7 @@ class Dense(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.dense = nn.Linear(in_channels, out_channels)
+        self.dense = ChannelLinear(in_channels, out_channels)
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:

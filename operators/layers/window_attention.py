@@ -133,8 +133,8 @@ def relative_offsets(window: Pair, dtype: torch.dtype, device: torch.device) -> 
         return offsets.to(device, dtype), index.flatten().to(device)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """Attention of every window, ``softmax(q k^T + bias + mask) v``.
+def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, dropout: float) -> Tensor:
+    """Attention of every window, ``softmax(q k^T + bias) v``.
 
     Torch's fused kernels serve except where the CPU needs the bias's gradient, for which they have none: torch would
     then take a general form that is slower than the one here.
@@ -142,8 +142,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None
     Parameters
     ----------
     q, k, v : Tensor, shape (batch, windows, heads, tokens, channels)
-    bias : Tensor, shape (heads, tokens, tokens)
-    mask : Tensor or None, shape (windows, tokens, tokens)
+    bias : Tensor, shape (heads, tokens, tokens) or (windows, heads, tokens, tokens)
     dropout : float
 
     Returns
@@ -152,14 +151,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None
     """
     if not q.is_cuda and torch.is_grad_enabled():
         logits = (q @ k.transpose(3, 4)).add_(bias)
-        if mask is not None:
-            logits.add_(mask[:, None])
         return functional.dropout(logits.softmax(dim=-1), dropout) @ v
     # The kernels know a batch and heads. Windows that share a bias join the batch, others are further heads.
-    if mask is None:
-        start, bias = 0, bias[None]
-    else:
-        start, bias = 1, (bias + mask[:, None]).flatten(0, 1)[None]
+    start = 0 if bias.ndim == 3 else 1
+    bias = bias.flatten(0, -3)[None]
     shape = q.shape
     q, k, v = (each.flatten(start, start + 1) for each in (q, k, v))
     y = functional.scaled_dot_product_attention(q, k, v, bias.to(q.dtype), dropout_p=dropout, scale=1.0)
@@ -173,18 +168,18 @@ def _unit(x: Tensor, length: Tensor | float) -> Tensor:
 
 @dataclass(frozen=True)
 class _KeptBias:
-    """A bias, and the window and weights that it came from: it is used again only for the same values of both.
+    """A bias, and the shape and weights that it came from: it is used again only for the same values of both.
 
     Values are compared, not versions of tensors: weights can be written past autograd. On a GPU the comparison would
     wait for the device, and nothing is kept.
     """
 
-    window: Pair
+    shape: tuple[Pair, Pair, Pair]
     weights: Sequence[Tensor]
     bias: Tensor
 
-    def holds(self, window: Pair, weights: Sequence[Tensor]) -> bool:
-        return window == self.window and all(
+    def holds(self, shape: tuple[Pair, Pair, Pair], weights: Sequence[Tensor]) -> bool:
+        return shape == self.shape and all(
             now.device == then.device and now.dtype == then.dtype and torch.equal(now, then)
             for now, then in zip(weights, self.weights, strict=True)
         )
@@ -232,19 +227,32 @@ class WindowAttention(nn.Module):
         self.value = ChannelLinear(channels, channels, bias=bias)
         self._kept: _KeptBias | None = None
 
-    def position_bias(self, window: Pair) -> Tensor:
-        """Bias of the logits, shape (heads, tokens, tokens)."""
+    def bias(self, grid: Pair, window: Pair, shift: Pair) -> Tensor:
+        """Bias of the logits: of positions and, in shifted windows, of `shift_mask`.
+
+        Parameters
+        ----------
+        grid, window, shift : pair of int
+            As `shift_mask` takes them; a shift of 0 on both axes is none.
+
+        Returns
+        -------
+        Tensor, shape (heads, tokens, tokens) or (windows, heads, tokens, tokens)
+        """
         first, last = (cast(nn.Linear, self.continuous_position_bias_mlp[layer]) for layer in (0, 2))
         weights = (first.weight, first.bias, last.weight)
         keep = not (torch.is_grad_enabled() or first.weight.is_cuda)
-        if keep and self._kept is not None and self._kept.holds(window, weights):
+        shape = (grid, window, shift)
+        if keep and self._kept is not None and self._kept.holds(shape, weights):
             return self._kept.bias
         offsets, index = relative_offsets(window, first.weight.dtype, first.weight.device)
         # With the offsets as columns: linear layers would first copy the bias to every row of a large matrix.
         hidden = torch.addmm(first.bias[:, None], first.weight, offsets).relu_()
         table = 16.0 * torch.sigmoid(last.weight @ hidden)
         bias = table.index_select(1, index).view(self.heads, math.prod(window), -1)
-        self._kept = _KeptBias(window, [weight.detach().clone() for weight in weights], bias) if keep else None
+        if any(shift):
+            bias = bias + shift_mask(grid, window, shift, bias.device)[:, None]
+        self._kept = _KeptBias(shape, [weight.detach().clone() for weight in weights], bias) if keep else None
         return bias
 
     def forward(self, x: Tensor, shifted: bool) -> Tensor:
@@ -263,19 +271,19 @@ class WindowAttention(nn.Module):
         height, width = x.shape[1:3]
         window = (min(self.window[0], height), min(self.window[1], width))
         padded = (height + -height % window[0], width + -width % window[1])
-        shift = tuple(w // 2 if shifted and n > w else 0 for w, n in zip(window, (height, width), strict=True))
+        halves = [w // 2 if shifted and n > w else 0 for w, n in zip(window, (height, width), strict=True)]
+        shift = (halves[0], halves[1])
         if padded != (height, width):
             x = functional.pad(x, (0, 0, 0, padded[1] - width, 0, padded[0] - height))
         if any(shift):
             x = x.roll((-shift[0], -shift[1]), (1, 2))
         x = window_partition(x, window)
 
-        mask = shift_mask(padded, window, shift, x.device) if any(shift) else None
         by_head = (*x.shape[:3], self.heads, -1)
         q, k, v = (linear(x).view(by_head) for linear in (self.query, self.key, self.value))
         q, k = _unit(q, self.logit_scale[:, 0].clamp(max=math.log(100.0)).exp()), _unit(k, 1.0)
         q, k, v = (each.transpose(2, 3) for each in (q, k, v))
-        y = attention(q, k, v, self.position_bias(window), mask, self.dropout if self.training else 0.0)
+        y = attention(q, k, v, self.bias(padded, window, shift), self.dropout if self.training else 0.0)
 
         y = y.transpose(2, 3).flatten(3)
         y = window_merge(y, window, padded)

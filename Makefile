@@ -26,8 +26,9 @@ demo: .venv/installed
 	@echo "Look at $(DEMO)/report.md (its pictures: samples.png, loss.png; its numbers: metrics.json)."
 	@echo "The checkpoint is $(DEMO)/run/best.pt, the dataset $(DEMO)/dataset."
 
+# In two processes, each file in one of them; `.venv/bin/python -m pytest` is the same in one.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 slow: .venv/installed
 	$(BIN)/python -m pytest -m slow

@@ -4,17 +4,21 @@ python -m benchmarks.models
 python -m benchmarks.models --lsm LSM_2D.py    # models/LSM_2D.py of github.com/thuml/Latent-Spectral-Models
 
 A step is a forward and a backward pass in training mode, on the same weights and inputs, in one process and with one
-allocator; outputs and the gradient of the input are compared first. The extra `peers` holds neuraloperator.
+allocator; outputs and the gradient of the input are compared first. Memory is the most that torch takes in a step. The
+extra `peers` holds neuraloperator.
 """
 
 import argparse
+import json
 import types
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.harness import RESULTS, Answer, Entry, run, table
 from operators.convert import from_lsm, from_neuraloperator
@@ -98,6 +102,15 @@ def latent(width: int, source: Path) -> Entry:
     )
 
 
+def most_held(step: Callable[[], Answer]) -> float:
+    """Megabytes that torch takes at most in a step, over what it held before."""
+    step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    changes = [event.nbytes() for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return float(max(accumulate(changes))) / 1e6
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -112,11 +125,17 @@ def main() -> None:
     if arguments.lsm:
         entries += [latent(width, arguments.lsm) for width in (16, 32)]
     report = run(entries, arguments.out, arguments.rounds)
+    for entry, found in zip(entries, report["entries"], strict=True):
+        found["memory_mb"] = {peer: most_held(step) for peer, step in entry.peers.items()}
+    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
     print(table(report))
     for entry in report["entries"]:
         wall = {name: peer["wall_median"] for name, peer in entry["peers"].items()}
         first, *others = wall.values()
-        print(f"{entry['name']}: {', '.join(f'{other / first:.2f}' for other in others)} times by the clock")
+        memory = ", ".join(f"{megabytes:.0f}" for megabytes in entry["memory_mb"].values())
+        print(
+            f"{entry['name']}: {', '.join(f'{other / first:.2f}' for other in others)} times by the clock; {memory} MB"
+        )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ cannot run code. Its keys:
 ``format_version``        `FORMAT_VERSION` of the writer
 ``model``                 registry ``name``, complete ``arguments``, ``state`` (the state dict)
 ``task``                  registered ``name`` and ``arguments``; the static task where a file has none
-``time``                  of steps in time: ``conditioned`` on lead times, ``step`` and ``scale`` (physical); else None
+``time``                  of steps in time: ``conditioned`` on lead times, ``step``, ``scale`` and the range of
+                          ``lead_times`` trained on (physical); else None
+``mixture``               of mixtures: for each dataset its own time, task, normalisers, channels and dataset; else None
 ``normalisers``           ``inputs`` and ``outputs``, each a state dict of `operators.data.GaussianNormaliser`
 ``channels``              ``inputs`` and ``outputs``, each a list of name, units, description
 ``dataset``               ``path``, ``spec`` (JSON text), ``grid`` trained on, ``sizes`` of its splits
@@ -30,6 +32,7 @@ from torch import nn
 
 from datagen.files import write_atomically
 from operators.data import GaussianNormaliser
+from operators.mixture import PartOfMixture
 from operators.models import models
 from operators.operator import Operator
 
@@ -178,4 +181,7 @@ def rebuild_operator(content: Mapping[str, Any]) -> Operator:
     content : mapping
         As `load_checkpoint` returns it.
     """
-    return Operator(rebuild_model(content), *stored_normalisers(content)).eval()
+    model = rebuild_model(content)
+    if content.get("part"):  # of a mixture (`operators.mixture.of_part`)
+        model = PartOfMixture(model, **content["part"]).eval()
+    return Operator(model, *stored_normalisers(content)).eval()

@@ -32,6 +32,20 @@ def epoch_batches(samples: int, batch_size: int, seed: int, epoch: int) -> list[
     return list(torch.from_numpy(generator.permutation(samples)).split(batch_size))
 
 
+def order_of(examples: Examples, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """The batches of an epoch: of all examples, or of those that the examples themselves draw (mixtures do).
+
+    Parameters
+    ----------
+    examples : Examples
+    batch_size, seed, epoch : int
+    """
+    drawn = getattr(examples, "drawn", None)
+    if drawn is None:
+        return epoch_batches(len(examples), batch_size, seed, epoch)
+    return list(torch.from_numpy(drawn(seed, epoch)).split(batch_size))
+
+
 class Loader:
     """Reads batches in a given order, here or ahead of time in other processes; the same batches either way.
 

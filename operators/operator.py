@@ -1,5 +1,6 @@
 """A network between physical fields: what tasks, predictions and evaluations call."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -94,7 +95,7 @@ class Operator(nn.Module):
         return output.float()
 
 
-def input_channels(model: str, fields: int, timed: bool) -> int:
+def input_channels(model: str, fields: int, timed: bool, arguments: Mapping[str, Any] | None = None) -> int:
     """How many input channels a registered model needs for a task: the lead time is one, unless it is conditioned.
 
     Parameters
@@ -105,6 +106,8 @@ def input_channels(model: str, fields: int, timed: bool) -> int:
         Channels of the task's inputs.
     timed : bool
         Whether the task's batches have a lead time.
+    arguments : mapping, optional
+        Of the model, for those that are conditioned on time or not as their arguments say.
 
     Examples
     --------
@@ -113,4 +116,6 @@ def input_channels(model: str, fields: int, timed: bool) -> int:
     """
     entry: Any = models[model]
     conditioned = getattr(entry.func if isinstance(entry, partial) else entry, "conditioned_on_time", False)
+    if callable(conditioned):
+        conditioned = conditioned(**(arguments or {}))
     return fields + (1 if timed and not conditioned else 0)

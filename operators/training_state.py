@@ -20,11 +20,12 @@ from operators.data import periodic_axes
 from operators.devices import autocast_type, random_state, set_random_state
 from operators.distributed import Ranks, distribute, load_optimizer, load_weights, whole
 from operators.losses import configured, losses
+from operators.mixture import Mixture
 from operators.models import models
 from operators.operator import Operator, input_channels
 from operators.optimizers import build_optimizer, is_second_order, schedulers
 from operators.settings import Settings
-from operators.tasks import Loss, Task, tasks
+from operators.tasks import Loss, MixtureTask, Task, tasks
 
 
 @dataclass
@@ -60,7 +61,7 @@ class TrainingState:
         As `operators.trainer.train` takes it.
     settings : Settings
         Its ``trainer`` group.
-    store : Store
+    store : Store or Mixture
     ranks : Ranks
     before : mapping, optional
         Content of the ``last.pt`` to go on from.
@@ -83,7 +84,7 @@ class TrainingState:
         self,
         config: Mapping[str, Any],
         settings: Settings,
-        store: Store,
+        store: Store | Mixture,
         ranks: Ranks,
         before: Mapping[str, Any] | None = None,
     ) -> None:
@@ -95,9 +96,15 @@ class TrainingState:
 
         self.task_name, self.task_arguments = _named(config.get("task", {"name": "static"}))
         memory = {key: value for key, value in config["dataset"].items() if key == "memory_gb"}
-        self.task: Task = tasks.build(self.task_name, store, **memory, **self.task_arguments)
+        self.task: Task = (
+            MixtureTask(self.task_name, store, **memory, **self.task_arguments)
+            if isinstance(store, Mixture)
+            else tasks.build(self.task_name, store, **memory, **self.task_arguments)
+        )
         self.model_name, given = _named(config["model"])
-        given["in_channels"] = input_channels(self.model_name, len(self.task.inputs), self.task.conditioned_on_time)
+        given["in_channels"] = input_channels(
+            self.model_name, len(self.task.inputs), self.task.conditioned_on_time, given
+        )
         given["out_channels"] = len(self.task.outputs)
         self.model: nn.Module = models.build(self.model_name, **given).to(self.device)
         # Weights that came from elsewhere are in the checkpoint from now on.
@@ -184,6 +191,7 @@ class TrainingState:
             "model": {"name": self.model_name, "arguments": self.model_arguments, "state": weights},
             "task": {"name": self.task_name, "arguments": self.task_arguments},
             "time": getattr(self.task, "time", None),  # of tasks that step in time: what a rollout needs to know
+            "mixture": self.task.content() if isinstance(self.task, MixtureTask) else None,
             "normalisers": {
                 "inputs": self.operator.input_normaliser.state_dict(),
                 "outputs": self.operator.output_normaliser.state_dict(),

@@ -25,7 +25,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from datagen.store import Store
 from operators.data import Batch
 from operators.distributed import averaging, keeping_gradients_local, set_idle, started, whole
-from operators.loader import Loader, order_of
+from operators.loader import Loader, epoch_batches
 from operators.loggers import open_loggers
 from operators.mixture import Mixture
 from operators.operator import Operator
@@ -201,7 +201,7 @@ class _Training:
         state, progress, epochs = self.state, self.state.progress, self.settings.epochs
         state.operator.train()
         epoch = len(state.history)
-        order = order_of(state.training, self.settings.batch_size, state.config["seed"], epoch)
+        order = epoch_batches(state.training, self.settings.batch_size, state.config["seed"], epoch)
         steps = [self._parts(indices) for indices in order]
         ahead = self.loader.batches([part.indices for parts in steps[progress.batches :] for part in parts])
         self.kept = clock = spoke = time.monotonic()

@@ -167,7 +167,7 @@ def test_a_run_is_resumed_with_the_same_bits_and_predicts_in_the_units_of_each_p
         train(broken, Mixture(stores[::-1], [1, 2]))
 
     best = tmp_path / "whole" / "best.pt"
-    with pytest.raises(ValueError, match="trained on a mixture.*0: waves, 1: others"):
+    with pytest.raises(ValueError, match=r"trained on a mixture.*0: waves, 1: others"):
         load(best)
     with pytest.raises(ValueError, match="got 2"):
         load(best, part=2)

@@ -5,7 +5,8 @@ cannot run code. Its keys:
 
 ========================  ======================================================================================
 ``format_version``        `FORMAT_VERSION` of the writer
-``model``                 registry ``name``, complete ``arguments``, ``state`` (the state dict)
+``model``                 registry ``name``, complete ``arguments``, ``state`` (the state dict); of adapters, the state
+                          holds what was learned, and ``adapter``, ``base`` and ``frozen`` say beside what
 ``task``                  registered ``name`` and ``arguments``; the static task where a file has none
 ``time``                  of steps in time: ``conditioned`` on lead times, ``step``, ``scale`` and the range of
                           ``lead_times`` trained on (physical); else None
@@ -149,6 +150,8 @@ def rebuild_model(content: Mapping[str, Any]) -> nn.Module:
     if missing:
         raise ValueError(f"the checkpoint holds no operator: it lacks {', '.join(sorted(missing))}")
     entry = content["model"]
+    if entry.get("adapter"):
+        return _with_adapter(entry)
     model: nn.Module = models.build(entry["name"], **entry["arguments"])
     try:
         model.load_state_dict(entry["state"])
@@ -158,6 +161,24 @@ def rebuild_model(content: Mapping[str, Any]) -> nn.Module:
             f"the checkpoint's weights are not those of model {entry['name']!r} as it is here: {reasons} It was "
             "written with another version of that model, or is damaged"
         ) from None
+    return model.eval()
+
+
+def _with_adapter(entry: Mapping[str, Any]) -> nn.Module:
+    """A model of which the checkpoint holds an adapter alone; what it does is put into its frozen weights."""
+    from operators.adapters import adapt, load_learned
+
+    base = entry["base"]
+    try:
+        with torch.random.fork_rng(devices=[]):  # layers that are new are drawn, before what was learned replaces them
+            model: nn.Module = models.build(base["name"], **base["arguments"])
+            adapt(model, entry["adapter"])
+    except ValueError as error:
+        raise ValueError(
+            f"the checkpoint holds an adapter ({entry['adapter']['name']}) beside the weights at "
+            f"{base['arguments'].get('path')}, which cannot be had: {error}"
+        ) from None
+    load_learned(model, entry)
     return model.eval()
 
 

@@ -80,6 +80,16 @@ class Operator(nn.Module):
 
     def normalised(self, fields: Tensor, lead_time: Tensor | None = None) -> Tensor:
         """The module's own answer: normalised output of fields in physical units."""
+        arguments = self.arguments(fields, lead_time)
+        if self.autocast_type is None or not self.training:
+            output: Tensor = self.module(*arguments)
+            return output
+        with torch.autocast(arguments[0].device.type, dtype=self.autocast_type):
+            output = self.module(*arguments)
+        return output.float()
+
+    def arguments(self, fields: Tensor, lead_time: Tensor | None = None) -> list[Tensor]:
+        """What the module is called with: normalised fields, and the lead time as it takes it."""
         x = self.input_normaliser(fields)
         arguments = [x]
         if self.conditioned_on_time:
@@ -87,12 +97,7 @@ class Operator(nn.Module):
         elif lead_time is not None:
             constant = lead_time.reshape(-1, *[1] * (x.ndim - 1)).expand(-1, 1, *x.shape[2:])
             arguments = [torch.cat([x, constant.to(x.dtype)], dim=1)]
-        if self.autocast_type is None or not self.training:
-            output: Tensor = self.module(*arguments)
-            return output
-        with torch.autocast(x.device.type, dtype=self.autocast_type):
-            output = self.module(*arguments)
-        return output.float()
+        return arguments
 
 
 def input_channels(model: str, fields: int, timed: bool, arguments: Mapping[str, Any] | None = None) -> int:

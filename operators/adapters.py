@@ -88,16 +88,14 @@ def randlora(targets: Sequence[str], rank: int = 8, alpha: float = 160.0, dropou
         Of the factor; the paper has 20 times the rank.
     dropout : float
     seed : int
-        Of the random matrices, which are drawn again when a checkpoint is read.
+        Of the random matrices.
     """
-    # The bases are functions of the seed: no need to write them down.
     return _peft().RandLoraConfig(
         r=rank,
         randlora_alpha=alpha,
         randlora_dropout=dropout,
         target_modules=list(targets),
         projection_prng_key=seed,
-        save_projection=False,
     )
 
 
@@ -137,7 +135,7 @@ def adapt(model: nn.Module, adapter: Mapping[str, Any], batches: Iterable[Sequen
     if directions is not None:
         with torch.no_grad():
             for layer, vectors in directions.items():
-                model.get_submodule(layer).lora_A["default"].weight.copy_(vectors)  # type: ignore[operator,index]
+                model.get_parameter(f"{layer}.lora_A.default.weight").copy_(vectors)
     for part in trained:
         model.get_submodule(part).requires_grad_(True)
 
@@ -176,7 +174,7 @@ def _principal_directions(model: nn.Module, targets: Sequence[str], rank: int, b
 
 
 def learned(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of a network's state dict all but the frozen weights.
+    """Of a network's state dict all but the frozen weights; random matrices that all layers share once.
 
     Parameters
     ----------
@@ -184,7 +182,9 @@ def learned(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state : mapping
     """
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    return {name: value for name, value in state.items() if name not in frozen}
+    shared = {name for name in state if name.endswith((".randlora_A.default", ".randlora_B.default"))}
+    once = {name.rsplit(".", 2)[-2]: name for name in sorted(shared, reverse=True)}
+    return {n: value for n, value in state.items() if n not in frozen and (n not in shared or n in once.values())}
 
 
 def fingerprint(model: nn.Module) -> str:

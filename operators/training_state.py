@@ -110,7 +110,7 @@ class TrainingState:
         given["out_channels"] = len(self.task.outputs)
         self.model: nn.Module = models.build(self.model_name, **given).to(self.device)
         # Weights that came from elsewhere are in the checkpoint from now on, but for those that an adapter freezes.
-        self.base = {"name": self.model_name, "arguments": given}
+        self.base: dict[str, Any] = {"name": self.model_name, "arguments": given}
         self.model_name, given = getattr(self.model, "rebuilt_as", None) or (self.model_name, given)
         self.model_arguments = complete_arguments(self.model_name, given)
         self._check_model_fits(given["in_channels"])

@@ -171,3 +171,18 @@ def test_a_network_with_a_dissolved_adapter_is_a_start_again(make_tuned, make_st
     again = models.build("pretrained", path=str(tmp_path / "tuned" / "best.pt"), in_channels=1, out_channels=1)
     merged = rebuild_model(load_checkpoint(tmp_path / "tuned" / "best.pt")).state_dict()
     assert all(torch.equal(value, merged[name]) for name, value in again.state_dict().items())
+
+
+def test_the_random_matrices_of_randlora_come_from_the_checkpoint(make_tuned, make_store, tmp_path):
+    from operators.adapters import adapt, load_learned
+
+    train(make_tuned("randlora", trainer={"epochs": 1, "batch_size": 12}), make_store())
+    entry = load_checkpoint(tmp_path / "tuned" / "best.pt")["model"]
+    fields = torch.randn(2, 1, 16, 16)
+    answers = []
+    for seed in (0, 1):  # as on a machine that draws others
+        model = models.build("pretrained", **entry["base"]["arguments"])
+        adapt(model, {**entry["adapter"], "seed": seed})
+        load_learned(model, entry)
+        answers.append(model.eval()(fields))
+    assert torch.equal(*answers)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datagen.store import Store, open_store
+from datagen import store as datasets
+from datagen.store import Store
 from solvers.registry import fits
 
 
@@ -106,8 +107,8 @@ def open_datasets(group: Mapping[str, Any]) -> Store | Mixture:
     if isinstance(paths, str):
         if weights is not None:
             raise ValueError(f"dataset.weights={weights} is for a mixture; dataset.path={paths} is one dataset")
-        return open_store(paths)
-    return Mixture([open_store(str(path)) for path in paths], weights)
+        return datasets.open_store(paths)
+    return Mixture([datasets.open_store(str(path)) for path in paths], weights)
 
 
 class PartOfMixture(nn.Module):

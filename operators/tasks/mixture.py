@@ -1,7 +1,7 @@
 """The task of a mixture: one operator for several datasets, each in units of its own."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -53,8 +53,8 @@ class Part:
         Of one dataset.
     inputs, outputs : sequence of str
         Names of all channels of the mixture.
-    masked : sequence of str
-        Names of outputs that are not learned.
+    arguments : mapping
+        Of the task, ``masked`` among them where some of its outputs are not learned.
     """
 
     def __init__(
@@ -62,9 +62,10 @@ class Part:
         task: StaticTask | TimePairsTask,
         inputs: Sequence[str],
         outputs: Sequence[str],
-        masked: Sequence[str] = (),
+        arguments: Mapping[str, Any],
     ) -> None:
-        self.task = task
+        self.task, self.arguments = task, dict(arguments)
+        masked = self.arguments.get("masked", ())
         self.inputs = [inputs.index(channel.name) for channel in task.inputs]
         self.outputs = [outputs.index(channel.name) for channel in task.outputs]
         self.in_channels, self.out_channels = len(inputs), len(outputs)
@@ -89,10 +90,14 @@ class Part:
     def content(self) -> dict[str, Any]:
         """What a checkpoint of this dataset alone would say of it (`operators.checkpoint`)."""
         store = self.task.store
+        name = "time_pairs" if isinstance(self.task, TimePairsTask) else "static"
         return {
             "part": {"inputs": self.inputs, "outputs": self.outputs, "in_channels": self.in_channels},
             "time": getattr(self.task, "time", None),
-            "task": {"name": "time_pairs" if isinstance(self.task, TimePairsTask) else "static", "arguments": {}},
+            "task": {
+                "name": "time_pairs" if isinstance(self.task, TimePairsTask) else "static",
+                "arguments": self.arguments,
+            },
             "normalisers": {
                 "inputs": self.input_normaliser.state_dict(),
                 "outputs": self.output_normaliser.state_dict(),
@@ -204,15 +209,18 @@ class MixtureTask:
         self.mixture, self.shifted = mixture, bool(arguments.get("shifted", False))
         memory, masked = memory_gb / len(mixture.stores), list(arguments.pop("masked", ()))
         built: list[StaticTask | TimePairsTask] = []
+        each: list[dict[str, Any]] = []
         for store in mixture.stores:
             if name == "static" or not store.evolves:
-                built.append(StaticTask(store, memory, **(arguments if name == "static" else {})))
+                each.append(arguments if name == "static" else {})
+                built.append(StaticTask(store, memory, **each[-1]))
             else:
                 there = {field.name for field in store.fields}
-                built.append(TimePairsTask(store, memory, masked=[m for m in masked if m in there], **arguments))
+                each.append({**arguments, "masked": [m for m in masked if m in there]})
+                built.append(TimePairsTask(store, memory, **each[-1]))
         self.outputs = _union([task.outputs for task in built])
         names = [channel.name for channel in self.outputs]
-        unknown = [each for each in masked if each not in names]
+        unknown = [one for one in masked if one not in names]
         if unknown:
             raise ValueError(f"masked: {unknown[0]!r} is no output of {mixture.path}, which have {', '.join(names)}")
         inputs = _union([task.inputs for task in built])
@@ -223,7 +231,7 @@ class MixtureTask:
         for task in built:
             task.conditioned_on_time = self.conditioned_on_time
         channels = [channel.name for channel in self.inputs], names
-        self.parts = [Part(task, *channels, masked) for task in built]
+        self.parts = [Part(task, *channels, given) for task, given in zip(built, each, strict=True)]
         self._examples: dict[str, MixtureExamples] = {}
 
     def examples(self, split: str) -> MixtureExamples:

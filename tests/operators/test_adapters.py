@@ -1,5 +1,7 @@
 """Adapters: what is frozen and what is learned, that the start is the trained network, and what checkpoints hold."""
 
+from importlib.resources import files
+
 import numpy as np
 import pytest
 import torch
@@ -186,3 +188,17 @@ def test_the_random_matrices_of_randlora_come_from_the_checkpoint(make_tuned, ma
         load_learned(model, entry)
         answers.append(model.eval()(fields))
     assert torch.equal(*answers)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_every_adapter_of_the_configurations_fits_scot(name):
+    from omegaconf import OmegaConf
+
+    from operators.adapters import adapt
+
+    config = OmegaConf.to_container(OmegaConf.load(files("configs") / "adapter" / f"{name}.yaml"))
+    model = models.build("scot", 1, 1, embed_dim=16, depths=[1], num_heads=[2], skip_connections=[1])
+    adapt(model, config)
+    learned = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert any("lora" in name for name in learned)
+    assert {name.split(".")[0] for name in learned if "lora" not in name} == {"embeddings", "patch_recovery"}

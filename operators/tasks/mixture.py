@@ -94,10 +94,7 @@ class Part:
         return {
             "part": {"inputs": self.inputs, "outputs": self.outputs, "in_channels": self.in_channels},
             "time": getattr(self.task, "time", None),
-            "task": {
-                "name": "time_pairs" if isinstance(self.task, TimePairsTask) else "static",
-                "arguments": self.arguments,
-            },
+            "task": {"name": name, "arguments": self.arguments},
             "normalisers": {
                 "inputs": self.input_normaliser.state_dict(),
                 "outputs": self.output_normaliser.state_dict(),

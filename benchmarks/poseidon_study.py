@@ -72,7 +72,7 @@ class Scale:
     sizes: tuple[int, ...] = SIZES
     seeds: tuple[int, ...] = SEEDS
     pretrain_steps: int = 5000
-    pretrain_batch: int = 64
+    pretrain_batch: int = 32
     steps: int = 528  # a multiple of the steps in an epoch, whatever the size
     batch: int = 32
     scot: tuple[str, ...] = (
@@ -88,7 +88,7 @@ class Scale:
 
 SCALES = {
     "full": Scale(),
-    "small": Scale(flows=64, test=32, sizes=(16, 64), seeds=(0,), pretrain_steps=1000, pretrain_batch=32, steps=200),
+    "small": Scale(flows=64, test=32, sizes=(16, 64), seeds=(0,), pretrain_steps=1000, steps=200),
     "tiny": Scale(
         grid=16,
         flows=4,
@@ -169,6 +169,7 @@ class Study:
         epochs = math.ceil(self.scale.pretrain_steps * self.scale.pretrain_batch / pairs)
         paths = ",".join(str(self.work / name) for name in FLOWS)
         overrides = ["experiment=poseidon_pretrain", f"dataset.path=[{paths}]", "model=scot"]
+        overrides += ["optimizer.lr=3e-3"]  # a small network wants more than the published one's 1e-3
         overrides += [*_of_model(self.scale.scot), f"trainer.epochs={epochs}"]
         overrides += [f"trainer.batch_size={self.scale.pretrain_batch}"]
         result = self._train(overrides, self.pretrained, mixture, minutes)
@@ -264,8 +265,11 @@ class Study:
 
     def keep(self, name: str, entry: dict[str, Any]) -> None:
         """Write down one more result."""
-        runs = self.done() | {name: entry}
-        report = {"format_version": 1, "machine": _machine(), "scale": asdict(self.scale)}
+        before = json.loads(self.result.read_text()) if self.result.exists() else {}
+        machines = [*before.get("machines", []), _machine()]  # runs say which device they had
+        machines = [one for number, one in enumerate(machines) if one not in machines[:number]]
+        runs = {**before.get("runs", {}), name: entry}
+        report = {"format_version": 1, "machines": machines, "scale": asdict(self.scale)}
         report |= {"flows": FLOWS, "families": FAMILIES, "runs": runs}
         self.result.parent.mkdir(parents=True, exist_ok=True)
         beside = self.result.with_suffix(".partial")
@@ -421,16 +425,16 @@ def errors(study: Study, pairing: str, how: str) -> dict[tuple[str, str, int], l
     return found
 
 
-def efficiency(curve: dict[int, float], target: float) -> str:
-    """The trajectories that a model needs for an error, log-linear between those it was trained with."""
+def efficiency(curve: dict[int, float], target: float, samples: int) -> str:
+    """How many times fewer trajectories than `samples` a model needs for an error, log-linear between its sizes."""
     sizes = sorted(curve)
     if curve[sizes[0]] <= target:
-        return f"< {sizes[0]}"
+        return f"> {samples / sizes[0]:.3g}"
     for few, many in pairwise(sizes):
         if curve[many] <= target:
             share = math.log(curve[few] / target) / math.log(curve[few] / curve[many])
-            return f"{few * (many / few) ** share:.0f}"
-    return f"> {sizes[-1]}"
+            return f"{samples / (few * (many / few) ** share):.3g}"
+    return f"< {samples / sizes[-1]:.3g}"
 
 
 def tables(study: Study) -> str:
@@ -441,7 +445,7 @@ def tables(study: Study) -> str:
     middle = {key: statistics.median(values) for key, values in found.items()}
     for family in FAMILIES:
         lines += [f"**{family}**", ""]
-        heads = [*(f"n = {n}" for n in sizes), f"AG({MIDDLE})", f"n for FNO's error at {max(sizes)}"]
+        heads = [*(f"n = {n}" for n in sizes), f"AG({MIDDLE})", f"EG({max(sizes)})"]
         lines += [f"| model | lr | {' | '.join(heads)} |"]
         lines += ["|---|---:|" + "---:|" * (len(sizes) + 2)]
         fno = {n: middle[family, "fno", n] for n in sizes if (family, "fno", n) in middle}
@@ -453,7 +457,7 @@ def tables(study: Study) -> str:
                 spread = f" ({100 * min(values):.2f} to {100 * max(values):.2f}, {len(values)} seeds)" if values else ""
                 cells.append(f"{100 * curve[n]:.2f}{spread}" if n in curve else "—")
             gain = f"{fno[MIDDLE] / curve[MIDDLE]:.2f}" if MIDDLE in fno and MIDDLE in curve else "—"
-            need = efficiency(curve, fno[max(sizes)]) if curve and max(sizes) in fno else "—"
+            need = efficiency(curve, fno[max(sizes)], max(sizes)) if curve and max(sizes) in fno else "—"
             lr = study.chosen(family, model)
             lines += [f"| {NAMES[model]} | {lr or math.nan:.1g} | {' | '.join(cells)} | {gain} | {need} |"]
         lines += [""]

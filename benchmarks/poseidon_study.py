@@ -454,12 +454,13 @@ def tables(study: Study) -> str:
             cells = []
             for n in sizes:
                 values = found.get((family, model, n), [])
-                spread = f" ({100 * min(values):.2f} to {100 * max(values):.2f}, {len(values)} seeds)" if values else ""
+                several = f"{100 * min(values):.2f} to {100 * max(values):.2f}, {len(values)} seeds" if values else ""
+                spread = f" ({several})" if len(values) > 1 else " (1 seed)"
                 cells.append(f"{100 * curve[n]:.2f}{spread}" if n in curve else "—")
             gain = f"{fno[MIDDLE] / curve[MIDDLE]:.2f}" if MIDDLE in fno and MIDDLE in curve else "—"
             need = efficiency(curve, fno[max(sizes)], max(sizes)) if curve and max(sizes) in fno else "—"
             lr = study.chosen(family, model)
-            lines += [f"| {NAMES[model]} | {lr or math.nan:.1g} | {' | '.join(cells)} | {gain} | {need} |"]
+            lines += [f"| {NAMES[model]} | {f'{lr:.1g}' if lr else '—'} | {' | '.join(cells)} | {gain} | {need} |"]
         lines += [""]
     lines += [f"Pairs, {MIDDLE} trajectories:", ""]
     lines += ["| family | model | all2all, one step | all2all, ten steps | one-step pairs, ten steps |"]
@@ -472,7 +473,9 @@ def tables(study: Study) -> str:
     for family in FAMILIES:
         for model in TRANSFORMERS:
             values = [way.get((family, model, MIDDLE), []) for way in ways]
-            cells = [f"{100 * statistics.median(v):.2f} ({len(v)} seeds)" if v else "—" for v in values]
+            cells = [
+                f"{100 * statistics.median(v):.2f} ({len(v)} seed{'s' * (len(v) > 1)})" if v else "—" for v in values
+            ]
             lines += [f"| {family} | {NAMES[model]} | {' | '.join(cells)} |"]
     return "\n".join(lines)
 

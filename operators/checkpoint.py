@@ -5,9 +5,12 @@ cannot run code. Its keys:
 
 ========================  ======================================================================================
 ``format_version``        `FORMAT_VERSION` of the writer
-``model``                 registry ``name``, complete ``arguments``, ``state`` (the state dict)
+``model``                 registry ``name``, complete ``arguments``, ``state`` (the state dict); of adapters, the state
+                          holds what was learned, and ``adapter``, ``base`` and ``frozen`` say beside what
 ``task``                  registered ``name`` and ``arguments``; the static task where a file has none
-``time``                  of steps in time: ``conditioned`` on lead times, ``step`` and ``scale`` (physical); else None
+``time``                  of steps in time: ``conditioned`` on lead times, ``step``, ``scale`` and the range of
+                          ``lead_times`` trained on (physical); else None
+``mixture``               of mixtures: for each dataset its own time, task, normalisers, channels and dataset; else None
 ``normalisers``           ``inputs`` and ``outputs``, each a state dict of `operators.data.GaussianNormaliser`
 ``channels``              ``inputs`` and ``outputs``, each a list of name, units, description
 ``dataset``               ``path``, ``spec`` (JSON text), ``grid`` trained on, ``sizes`` of its splits
@@ -30,6 +33,7 @@ from torch import nn
 
 from datagen.files import write_atomically
 from operators.data import GaussianNormaliser
+from operators.mixture import PartOfMixture
 from operators.models import models
 from operators.operator import Operator
 
@@ -146,6 +150,8 @@ def rebuild_model(content: Mapping[str, Any]) -> nn.Module:
     if missing:
         raise ValueError(f"the checkpoint holds no operator: it lacks {', '.join(sorted(missing))}")
     entry = content["model"]
+    if entry.get("adapter"):
+        return _with_adapter(entry)
     model: nn.Module = models.build(entry["name"], **entry["arguments"])
     try:
         model.load_state_dict(entry["state"])
@@ -155,6 +161,24 @@ def rebuild_model(content: Mapping[str, Any]) -> nn.Module:
             f"the checkpoint's weights are not those of model {entry['name']!r} as it is here: {reasons} It was "
             "written with another version of that model, or is damaged"
         ) from None
+    return model.eval()
+
+
+def _with_adapter(entry: Mapping[str, Any]) -> nn.Module:
+    """A model of which the checkpoint holds an adapter alone; what it does is put into its frozen weights."""
+    from operators.adapters import adapt, load_learned
+
+    base = entry["base"]
+    try:
+        with torch.random.fork_rng(devices=[]):  # layers that are new are drawn, before what was learned replaces them
+            model: nn.Module = models.build(base["name"], **base["arguments"])
+            adapt(model, entry["adapter"])
+    except ValueError as error:
+        raise ValueError(
+            f"the checkpoint holds an adapter ({entry['adapter']['name']}) beside the weights at "
+            f"{base['arguments'].get('path')}, which cannot be had: {error}"
+        ) from None
+    load_learned(model, entry)
     return model.eval()
 
 
@@ -178,4 +202,7 @@ def rebuild_operator(content: Mapping[str, Any]) -> Operator:
     content : mapping
         As `load_checkpoint` returns it.
     """
-    return Operator(rebuild_model(content), *stored_normalisers(content)).eval()
+    model = rebuild_model(content)
+    if content.get("part"):  # of a mixture (`operators.mixture.of_part`)
+        model = PartOfMixture(model, **content["part"]).eval()
+    return Operator(model, *stored_normalisers(content)).eval()

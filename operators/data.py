@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from datagen.store import Store
+from operators.mixture import Mixture
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,15 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def average(self, costs: Tensor) -> Tensor:
+        """The mean of what a loss says of these examples, in double precision.
+
+        Parameters
+        ----------
+        costs : Tensor, shape (batch, channels)
+        """
+        return costs.mean(dtype=torch.float64)
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Self:
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -104,12 +114,12 @@ def channels(store: Store, role: str) -> list[Channel]:
     return found
 
 
-def periodic_axes(store: Store) -> tuple[bool, ...]:
+def periodic_axes(store: Store | Mixture) -> tuple[bool, ...]:
     """Whether each grid axis is periodic.
 
     Parameters
     ----------
-    store : Store
+    store : Store or Mixture
     """
     return tuple(all(side == "periodic" for side in sides) for sides in store.boundary)
 

@@ -296,7 +296,7 @@ def whole(state: Any) -> Any:
     return state.full_tensor().cpu() if isinstance(state, DTensor) else state
 
 
-def load_weights(model: nn.Module, state: Mapping[str, Any]) -> None:
+def load_weights(model: nn.Module, state: Mapping[str, Any], partly: bool = False) -> None:
     """Load whole tensors into a model that may be sharded.
 
     Parameters
@@ -304,9 +304,11 @@ def load_weights(model: nn.Module, state: Mapping[str, Any]) -> None:
     model : torch.nn.Module
     state : mapping
         Its state dict.
+    partly : bool
+        Whether the model keeps what is not in it.
     """
     own = model.state_dict()
-    model.load_state_dict({name: _like(own.get(name), value) for name, value in state.items()})
+    model.load_state_dict({name: _like(own.get(name), value) for name, value in state.items()}, strict=not partly)
 
 
 def load_optimizer(optimizer: Optimizer, state: Mapping[str, Any]) -> None:

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from datagen.files import json_bytes, read_json, write_atomically
 from datagen.store import Store
+from operators.checkpoint import load_checkpoint
 from operators.contenders import Chunk, Contender, baselines, chunks, of_operator
 from operators.data import periodic_axes
 from operators.evaluation_pictures import draw_all
 from operators.hybrid import certify
 from operators.metrics import METRICS, applicable, correlation_time, definitions, metric, summarise
-from operators.predict import Predictor, load
+from operators.mixture import of_part, part_of
+from operators.predict import Predictor
 from operators.reading import Reader, check_store
 from operators.report import report
 from operators.tally import CURVES, Energy, Tally
@@ -144,7 +146,8 @@ def _operators(paths: Sequence[Path], store: Store, device: str) -> dict[str, Pr
     """The predictors by name: one is named after its model, several after the folders of their runs."""
     if not paths:
         raise ValueError("checkpoint must name at least one file, got an empty list")
-    loaded = [load(path, device) for path in paths]
+    contents = [load_checkpoint(path) for path in paths]
+    loaded = [Predictor(of_part(content, part_of(content, store.spec)), device) for content in contents]
     if len(paths) == 1:
         names = [loaded[0].model_name]
     else:

@@ -12,14 +12,16 @@ from operators.data import Batch
 from operators.tasks.protocol import Examples
 
 
-def epoch_batches(samples: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """Sample indices of each batch of one epoch, in random order.
+def epoch_batches(examples: Examples | int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """Indices of the examples of each batch of one epoch, in random order.
 
     A pure function of seed and epoch: the same for any number of workers, and after a resume.
 
     Parameters
     ----------
-    samples, batch_size : int
+    examples : Examples or int
+        Which may draw themselves (``drawn(seed, epoch)``, as mixtures do), or how many there are to be seen once.
+    batch_size : int
         The last batch may be smaller.
     seed, epoch : int
 
@@ -28,8 +30,12 @@ def epoch_batches(samples: int, batch_size: int, seed: int, epoch: int) -> list[
     >>> [len(batch) for batch in epoch_batches(10, 4, seed=0, epoch=3)]
     [4, 4, 2]
     """
-    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,)))
-    return list(torch.from_numpy(generator.permutation(samples)).split(batch_size))
+    if hasattr(examples, "drawn"):
+        order = examples.drawn(seed, epoch)
+    else:
+        generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,)))
+        order = generator.permutation(examples if isinstance(examples, int) else len(examples))
+    return list(torch.from_numpy(order).split(batch_size))
 
 
 class Loader:

@@ -1,5 +1,6 @@
 """A network between physical fields: what tasks, predictions and evaluations call."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -79,6 +80,16 @@ class Operator(nn.Module):
 
     def normalised(self, fields: Tensor, lead_time: Tensor | None = None) -> Tensor:
         """The module's own answer: normalised output of fields in physical units."""
+        arguments = self.arguments(fields, lead_time)
+        if self.autocast_type is None or not self.training:
+            output: Tensor = self.module(*arguments)
+            return output
+        with torch.autocast(arguments[0].device.type, dtype=self.autocast_type):
+            output = self.module(*arguments)
+        return output.float()
+
+    def arguments(self, fields: Tensor, lead_time: Tensor | None = None) -> list[Tensor]:
+        """What the module is called with: normalised fields, and the lead time as it takes it."""
         x = self.input_normaliser(fields)
         arguments = [x]
         if self.conditioned_on_time:
@@ -86,15 +97,10 @@ class Operator(nn.Module):
         elif lead_time is not None:
             constant = lead_time.reshape(-1, *[1] * (x.ndim - 1)).expand(-1, 1, *x.shape[2:])
             arguments = [torch.cat([x, constant.to(x.dtype)], dim=1)]
-        if self.autocast_type is None or not self.training:
-            output: Tensor = self.module(*arguments)
-            return output
-        with torch.autocast(x.device.type, dtype=self.autocast_type):
-            output = self.module(*arguments)
-        return output.float()
+        return arguments
 
 
-def input_channels(model: str, fields: int, timed: bool) -> int:
+def input_channels(model: str, fields: int, timed: bool, arguments: Mapping[str, Any] | None = None) -> int:
     """How many input channels a registered model needs for a task: the lead time is one, unless it is conditioned.
 
     Parameters
@@ -105,6 +111,8 @@ def input_channels(model: str, fields: int, timed: bool) -> int:
         Channels of the task's inputs.
     timed : bool
         Whether the task's batches have a lead time.
+    arguments : mapping, optional
+        Of the model, for those that are conditioned on time or not as their arguments say.
 
     Examples
     --------
@@ -113,4 +121,6 @@ def input_channels(model: str, fields: int, timed: bool) -> int:
     """
     entry: Any = models[model]
     conditioned = getattr(entry.func if isinstance(entry, partial) else entry, "conditioned_on_time", False)
+    if callable(conditioned):
+        conditioned = conditioned(**(arguments or {}))
     return fields + (1 if timed and not conditioned else 0)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from datagen.interchange.samples import INITIAL
 from operators.checkpoint import load_checkpoint, rebuild_operator
 from operators.data import Channel
 from operators.devices import choose_device
+from operators.mixture import of_part
 
 Fields = NDArray[np.float32]
 
@@ -63,6 +65,8 @@ class Predictor:
         Of operators in time, the lead time of one step of a rollout, in physical time.
     time_scale : float
         Physical time of the lead time 1 that the model sees.
+    lead_times : (float, float) or None
+        Range of physical lead times that it was trained on, where that is known; others warn.
     from_initial : bool
         Whether it was trained to predict from one frame alone, the `first_frame` of its dataset.
     state : dict of int to int
@@ -95,6 +99,7 @@ class Predictor:
         self.takes_lead_time: bool = time["conditioned"]
         self.step: float | None = time["step"]
         self.time_scale: float = time["scale"]
+        self.lead_times: tuple[float, float] | None = tuple(time["lead_times"]) if time.get("lead_times") else None
         self.from_initial: bool = arguments.get("pairing") == "from_initial"
         self.first_frame: int = arguments.get("start", 0) * arguments.get("stride", 1) if self.from_initial else 0
         names = [channel.name for channel in self.inputs]
@@ -318,12 +323,27 @@ class Predictor:
         if not (np.all(np.isfinite(given)) and np.all(given >= 0)):
             raise ValueError(f"lead_time must be finite and not negative, got {lead_time!r}")
         if self.takes_lead_time:
+            self._warn_outside(given)
             return np.broadcast_to(given, (samples,))
         if self.step is None:
             raise ValueError(f"this operator was trained with task {self.task_name} and takes no lead time")
         if not np.allclose(given, self.step, rtol=1e-6, atol=0.0):
             raise ValueError(f"this operator was trained for the lead time {self.step:g} alone, got {lead_time!r}")
         return None
+
+    def _warn_outside(self, given: NDArray[np.float64]) -> None:
+        """Say so where a lead time is outside of what was trained on, to rounding of stored times."""
+        if self.lead_times is None or given.size == 0:
+            return
+        shortest, longest = self.lead_times
+        room = 1e-5 * longest
+        if given.min() < shortest - room or given.max() > longest + room:
+            asked = f"{given.min():.4g}" if given.ndim == 0 else f"{given.min():.4g} to {given.max():.4g}"
+            warnings.warn(
+                f"lead time {asked} was asked for, but this operator was trained on {shortest:.4g} to {longest:.4g}: "
+                "what it says of others is extrapolation. Take several steps (rollout), or train on longer ones",
+                stacklevel=4,
+            )
 
     def _predict(self, fields: NDArray[Any], lead_times: NDArray[np.float64] | None, batch_size: int | None) -> Fields:
         points = math.prod(fields.shape[2:])
@@ -351,7 +371,7 @@ def _numbers(lead_time: Any) -> NDArray[np.float64]:
         raise ValueError(f"lead_time must be a number, or one for each, got {lead_time!r}") from None
 
 
-def load(path: str | Path, device: str = "auto") -> Predictor:
+def load(path: str | Path, device: str = "auto", part: int | None = None) -> Predictor:
     """Rebuild a trained operator from its checkpoint alone.
 
     Parameters
@@ -360,12 +380,14 @@ def load(path: str | Path, device: str = "auto") -> Predictor:
         ``best.pt`` or ``last.pt`` of a run.
     device : str
         "auto", "cpu" or "cuda".
+    part : int, optional
+        Of an operator trained on a mixture: which of the datasets, counted from 0, it shall predict.
 
     Raises
     ------
     ValueError
         If there is no such checkpoint, it is damaged, of a later format, or of a model, task or GPU that is not here
-        (`operators.checkpoint.load_checkpoint`).
+        (`operators.checkpoint.load_checkpoint`), or it is of a mixture and `part` is none of it.
 
     Examples
     --------
@@ -374,4 +396,4 @@ def load(path: str | Path, device: str = "auto") -> Predictor:
         ...
     ValueError: no checkpoint at runs/tfno/best.pt; southwell-train leaves best.pt and last.pt in its out folder
     """
-    return Predictor(load_checkpoint(path), device)
+    return Predictor(of_part(load_checkpoint(path), part), device)

@@ -27,6 +27,7 @@ from operators.data import Batch
 from operators.distributed import averaging, keeping_gradients_local, set_idle, started, whole
 from operators.loader import Loader, epoch_batches
 from operators.loggers import open_loggers
+from operators.mixture import Mixture
 from operators.operator import Operator
 from operators.optimizers import Plateau, attention_for, backward
 from operators.run_folder import BEST, LAST, RunFolder
@@ -71,7 +72,7 @@ class TrainingResult:
         return min(self.history, key=lambda row: row["validation_loss"])
 
 
-def train(config: Mapping[str, Any], store: Store) -> TrainingResult:
+def train(config: Mapping[str, Any], store: Store | Mixture) -> TrainingResult:
     """Train an operator, or resume its training.
 
     Parameters
@@ -81,8 +82,8 @@ def train(config: Mapping[str, Any], store: Store) -> TrainingResult:
         ``optimizer`` and ``scheduler``, each a registered ``name`` and its arguments (channel counts come from the
         task); ``trainer``, see `operators.settings.Settings`; ``dataset`` with ``memory_gb``; ``logger``, arguments by
         registered name. ``configs/train.yaml`` is the full example.
-    store : Store
-        The dataset.
+    store : Store or Mixture
+        The dataset, or several that are learned together.
 
     Returns
     -------
@@ -200,7 +201,7 @@ class _Training:
         state, progress, epochs = self.state, self.state.progress, self.settings.epochs
         state.operator.train()
         epoch = len(state.history)
-        order = epoch_batches(len(state.training), self.settings.batch_size, state.config["seed"], epoch)
+        order = epoch_batches(state.training, self.settings.batch_size, state.config["seed"], epoch)
         steps = [self._parts(indices) for indices in order]
         ahead = self.loader.batches([part.indices for parts in steps[progress.batches :] for part in parts])
         self.kept = clock = spoke = time.monotonic()
@@ -336,7 +337,7 @@ class _Training:
                 for part in self._parts(indices):
                     batch: Batch = examples.batch(part.indices).to(self.device)
                     prediction, target = state.task.predict(operator, batch), operator.scale(batch.targets)
-                    means = [loss(prediction, target).mean(dtype=torch.float64) for loss in measures.values()]
+                    means = [batch.average(loss(prediction, target)) for loss in measures.values()]
                     sums += torch.stack(means) * part.counted
         return dict(zip(measures, (self.ranks.sum_(sums) / len(examples)).tolist(), strict=True))
 

@@ -14,17 +14,20 @@ import yaml
 from torch import nn
 
 from datagen.store import Store
+from operators.adapters import adapt, fingerprint, learned
 from operators.averaging import WeightAverage
 from operators.checkpoint import complete_arguments, stored_normalisers
 from operators.data import periodic_axes
 from operators.devices import autocast_type, random_state, set_random_state
 from operators.distributed import Ranks, distribute, load_optimizer, load_weights, whole
+from operators.loader import epoch_batches
 from operators.losses import configured, losses
+from operators.mixture import Mixture
 from operators.models import models
 from operators.operator import Operator, input_channels
 from operators.optimizers import build_optimizer, is_second_order, schedulers
 from operators.settings import Settings
-from operators.tasks import Loss, Task, tasks
+from operators.tasks import Loss, MixtureTask, Task, tasks
 
 
 @dataclass
@@ -60,7 +63,7 @@ class TrainingState:
         As `operators.trainer.train` takes it.
     settings : Settings
         Its ``trainer`` group.
-    store : Store
+    store : Store or Mixture
     ranks : Ranks
     before : mapping, optional
         Content of the ``last.pt`` to go on from.
@@ -83,7 +86,7 @@ class TrainingState:
         self,
         config: Mapping[str, Any],
         settings: Settings,
-        store: Store,
+        store: Store | Mixture,
         ranks: Ranks,
         before: Mapping[str, Any] | None = None,
     ) -> None:
@@ -95,24 +98,34 @@ class TrainingState:
 
         self.task_name, self.task_arguments = _named(config.get("task", {"name": "static"}))
         memory = {key: value for key, value in config["dataset"].items() if key == "memory_gb"}
-        self.task: Task = tasks.build(self.task_name, store, **memory, **self.task_arguments)
+        self.task: Task = (
+            MixtureTask(self.task_name, store, **memory, **self.task_arguments)
+            if isinstance(store, Mixture)
+            else tasks.build(self.task_name, store, **memory, **self.task_arguments)
+        )
         self.model_name, given = _named(config["model"])
-        given["in_channels"] = input_channels(self.model_name, len(self.task.inputs), self.task.conditioned_on_time)
+        given["in_channels"] = input_channels(
+            self.model_name, len(self.task.inputs), self.task.conditioned_on_time, given
+        )
         given["out_channels"] = len(self.task.outputs)
         self.model: nn.Module = models.build(self.model_name, **given).to(self.device)
-        # Weights that came from elsewhere are in the checkpoint from now on.
+        # Weights that came from elsewhere are in the checkpoint from now on, but for those that an adapter freezes.
+        self.base: dict[str, Any] = {"name": self.model_name, "arguments": given}
         self.model_name, given = getattr(self.model, "rebuilt_as", None) or (self.model_name, given)
         self.model_arguments = complete_arguments(self.model_name, given)
-        self.parameters = sum(p.numel() for p in self.model.parameters())
         self._check_model_fits(given["in_channels"])
         if before is not None:
             self._check_checkpoint_fits(before)
+        inputs, outputs = self.task.normalisers() if before is None else stored_normalisers(before)
+        self.training, self.validation = self.task.examples("train"), self.task.examples("validation")
+        self.adapter: dict[str, Any] | None = config.get("adapter")
+        if self.adapter:
+            self._adapt(Operator(self.model, inputs, outputs).to(self.device), settings.batch_size, before)
+        self.parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         if not ranks.first:  # from here on other random numbers than the first rank's (dropout)
             seeds = np.random.SeedSequence(config["seed"], spawn_key=(ranks.rank,)).generate_state(1, np.uint64)
             torch.manual_seed(int(seeds[0]))
 
-        inputs, outputs = self.task.normalisers() if before is None else stored_normalisers(before)
-        self.training, self.validation = self.task.examples("train"), self.task.examples("validation")
         distribute(self.model, settings.distributed, ranks)
         if settings.compile:
             self.model.compile()
@@ -133,6 +146,27 @@ class TrainingState:
         self.progress = Progress()
         if before is not None:
             self._take_up(before)
+
+    def _adapt(self, operator: Operator, batch_size: int, before: Mapping[str, Any] | None) -> None:
+        """Freeze the model but for an adapter, which may look at training data first."""
+        assert self.adapter is not None
+        if self.base["name"] == self.model_name:
+            raise ValueError(
+                f"adapter={self.adapter['name']} freezes the model's weights, so they must come from a file: "
+                f"model=pretrained or model=poseidon, got model={self.model_name}"
+            )
+        if before is None:
+            order = epoch_batches(self.training, batch_size, self.config["seed"], 0)
+            seen = (self.training.batch(indices).to(self.device) for indices in order)
+            adapt(self.model, self.adapter, (operator.arguments(b.inputs, b.lead_time) for b in seen))
+        else:
+            adapt(self.model, self.adapter)
+        self.frozen = fingerprint(self.model)
+        if before is not None and before["model"].get("frozen") != self.frozen:
+            raise ValueError(
+                f"{self.config['out']} was trained from other weights than those that are now at "
+                f"{self.base['arguments'].get('path')}: put them back, or choose another out"
+            )
 
     def _check_model_fits(self, in_channels: int) -> None:
         """One sample of zeros, before the data is read: a misfit is a sentence at once."""
@@ -179,11 +213,15 @@ class TrainingState:
             With all that the next step depends on, as in ``last.pt``.
         """
         with self.averaged():
-            weights = {name: value.clone() for name, value in whole(self.model.state_dict()).items()}
+            weights = {name: value.clone() for name, value in whole(self._weights()).items()}
+        model = {"name": self.model_name, "arguments": self.model_arguments, "state": weights}
+        if self.adapter:
+            model |= {"adapter": self.adapter, "base": self.base, "frozen": self.frozen}
         return {
-            "model": {"name": self.model_name, "arguments": self.model_arguments, "state": weights},
+            "model": model,
             "task": {"name": self.task_name, "arguments": self.task_arguments},
             "time": getattr(self.task, "time", None),  # of tasks that step in time: what a rollout needs to know
+            "mixture": self.task.content() if isinstance(self.task, MixtureTask) else None,
             "normalisers": {
                 "inputs": self.operator.input_normaliser.state_dict(),
                 "outputs": self.operator.output_normaliser.state_dict(),
@@ -203,6 +241,11 @@ class TrainingState:
             "training": self._training() if resumable else {},
         }
 
+    def _weights(self) -> dict[str, Any]:
+        """What a checkpoint holds of the model: all of it, or what is learned beside frozen weights."""
+        state = self.model.state_dict()
+        return learned(self.model, state) if self.adapter else state
+
     def _training(self) -> dict[str, Any]:
         state = {
             "optimizer": whole(self.optimizer.state_dict()),
@@ -212,16 +255,16 @@ class TrainingState:
             "progress": asdict(self.progress),
         }
         if self.average is not None:  # the checkpoint's model then is the average
-            state |= {"weights": whole(self.model.state_dict()), "averaged_steps": self.average.steps}
+            state |= {"weights": whole(self._weights()), "averaged_steps": self.average.steps}
         return state
 
     def _take_up(self, before: Mapping[str, Any]) -> None:
         training, weights = before["training"], before["model"]["state"]
         if self.average is not None:
-            load_weights(self.model, weights)
+            load_weights(self.model, weights, partly=bool(self.adapter))
             self.average = WeightAverage(self.model, self.average.decay, training["averaged_steps"])
             weights = training["weights"]
-        load_weights(self.model, weights)
+        load_weights(self.model, weights, partly=bool(self.adapter))
         load_optimizer(self.optimizer, training["optimizer"])
         self.scheduler.load_state_dict(training["scheduler"])
         self.scaler.load_state_dict(training.get("scaler", {}))

@@ -17,10 +17,10 @@ from operators.commands.own_options import offer_own_options
 def train_command(config: dict[str, Any]) -> None:
     """Plain configuration in, a run's folder out; see ``configs/train.yaml`` for the keys."""
     # torch takes seconds to import, and --help or a misspelt key should not wait for it.
-    from datagen.store import open_store
+    from operators.mixture import open_datasets
     from operators.trainer import train
 
-    result = train(config, open_store(config["dataset"]["path"]))
+    result = train(config, open_datasets(config["dataset"]))
     if result.stopped == "SIGTERM":
         raise SystemExit(128 + signal.SIGTERM)
     if os.environ.get("RANK", "0") != "0":

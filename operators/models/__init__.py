@@ -9,6 +9,7 @@ from operators.models.fno import FNO, TFNO
 from operators.models.lsm import LSM
 from operators.models.multigrid_fno import MultigridFNO
 from operators.models.poseidon import poseidon
+from operators.models.pretrained import pretrained
 from operators.models.scot import ScOT
 from operators.models.unet import UNet
 from solvers.registry import Registry
@@ -19,6 +20,7 @@ models.register("tfno")(TFNO)
 models.register("lsm")(LSM)
 models.register("multigrid_fno")(MultigridFNO)
 models.register("poseidon")(poseidon)
+models.register("pretrained")(pretrained)
 models.register("scot")(ScOT)
 models.register("unet")(UNet)
 

@@ -4,6 +4,7 @@ A task turns stored fields into batches and says what a batch costs; see `operat
 """
 
 from operators.tasks.linear_system import LinearSystemTask
+from operators.tasks.mixture import MixtureTask
 from operators.tasks.protocol import Examples, Loss, Task
 from operators.tasks.static import StaticTask
 from operators.tasks.time_pairs import TimePairsTask
@@ -14,4 +15,4 @@ tasks.register("static")(StaticTask)
 tasks.register("time_pairs")(TimePairsTask)
 tasks.register("linear_system")(LinearSystemTask)
 
-__all__ = ["Examples", "LinearSystemTask", "Loss", "StaticTask", "Task", "TimePairsTask", "tasks"]
+__all__ = ["Examples", "LinearSystemTask", "Loss", "MixtureTask", "StaticTask", "Task", "TimePairsTask", "tasks"]

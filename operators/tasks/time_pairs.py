@@ -216,10 +216,16 @@ class TimePairsTask:
 
     @property
     def time(self) -> dict[str, Any]:
-        """For rollouts: whether the operator is told the lead time, the physical time of one step, and the scale."""
+        """For rollouts: whether the operator is told lead times, a step, the scale of time, the range trained on."""
         shortest = min((d for d in self.pairing.transitions or () if d > 0), default=1)  # that was trained on
         step = self.pairing.spacing * shortest
-        return {"conditioned": self.conditioned_on_time, "step": step, "scale": self.time_scale}
+        lead = self.pairing.lead_times
+        return {
+            "conditioned": self.conditioned_on_time,
+            "step": step,
+            "scale": self.time_scale,
+            "lead_times": [float(lead.min()), float(lead.max())],
+        }
 
     def examples(self, split: str) -> PairExamples:
         """The chains of all samples of a split; targets of training have every step, others the last."""

@@ -19,6 +19,7 @@ from operators import trainer
 from operators.checkpoint import load_checkpoint
 from operators.distributed import distribute, set_idle, started
 from operators.losses import losses, relative_l2
+from operators.mixture import Mixture
 from operators.models import models
 from operators.trainer import train
 
@@ -102,6 +103,7 @@ CASES = {
     "ddp": (2, {}),
     "ddp of batch norms": (2, {"model": {"name": "normed"}}),
     "ddp in parts": (3, {"trainer": {"accumulate": 2, "ema": 0.9}}),
+    "mixture": (2, {"trainer": {"epochs": 2}}),
     "fsdp": (2, {"trainer": {"distributed": "fsdp"}}),
     "fsdp of a transformer": (2, {"trainer": {"distributed": "fsdp", "epochs": 2}, "model": SCOT}),
     "fsdp in parts": (3, {"trainer": {"distributed": "fsdp", "accumulate": 2, "ema": 0.9}}),
@@ -113,9 +115,15 @@ def test_ranks_train_as_one_process_does(case, make_config, make_store, tmp_path
     size, changes = CASES[case]
     trainer_settings = {"epochs": 3, **changes.get("trainer", {})}
     config = make_config(**{"optimizer": SGD, **changes, "trainer": trainer_settings}, out=str(tmp_path / "one"))
-    alone = train({**config, "trainer": {**config["trainer"], "accumulate": 1}}, make_store(sizes=SIZES))
+
+    def dataset():
+        one = make_store(sizes=SIZES)
+        # A mixture draws by itself, with shares that are no whole batches.
+        return Mixture([one, make_store(sizes=SIZES, seed=1, path="other")], [2, 1]) if case == "mixture" else one
+
+    alone = train({**config, "trainer": {**config["trainer"], "accumulate": 1}}, dataset())
     shared = {**config, "out": str(tmp_path / "ranks")}
-    assert on_ranks(size, lambda rank: train(shared, make_store(sizes=SIZES))) == [""] * size
+    assert on_ranks(size, lambda rank: train(shared, dataset())) == [""] * size
     a, b = (load_checkpoint(tmp_path / name / "last.pt") for name in ("one", "ranks"))
     for ours, theirs in zip(alone.history, b["history"], strict=True):
         for key in ("train_loss", "validation_loss", "learning_rate"):

@@ -16,8 +16,10 @@ import configs
 import datagen.store
 from operators.commands import evaluate, predict, train
 from operators.loggers import loggers
+from operators.losses import configured
 from operators.models import models
 from operators.optimizers import build_optimizer, optimizers, schedulers
+from operators.settings import Settings
 from operators.tasks import tasks
 
 FOLDER = Path(configs.__file__).parent
@@ -48,8 +50,8 @@ def test_every_option_composes_and_fits_what_it_names(group, option):
         pytest.skip("another command's experiment")
     config = composed("train", f"{group}={option}")
     model = {**config["model"], "in_channels": 1, "out_channels": 1}
-    if option == "poseidon":  # which is read from a folder that the user names
-        assert fits_signature(models["poseidon"], model)
+    if option in ("poseidon", "pretrained"):  # which are read from where the user says
+        assert fits_signature(models[option], model)
         return
     with torch.device("meta"):  # the largest has 600 million parameters
         built = models.build(model.pop("name"), **model)
@@ -96,6 +98,19 @@ def test_loggers_add_up():
     both = composed("train", "logger=[tensorboard,wandb]", "logger.wandb.project=darcy")["logger"]
     assert both.keys() == {"tensorboard", "wandb"}
     assert both["wandb"] == {"project": "darcy", "name": None, "mode": "offline"}
+
+
+@pytest.mark.parametrize("option", ["poseidon_pretrain", "poseidon_finetune"])
+def test_the_recipes_of_poseidon_fit_what_they_name(option):
+    path = ["model.path=p"] if option == "poseidon_finetune" else []
+    config = composed("train", f"experiment={option}", *path)
+    assert Settings.of(config["trainer"]).gradient_clip == 5.0
+    task, loss = config["task"], configured(config["loss"])
+    assert fits_signature(tasks[task.pop("name")], {"store": None, **task})
+    assert loss(torch.ones(2, 3, 4), torch.ones(2, 3, 4)).tolist() == [[0.0]]
+    scot = models.build("scot", 1, 1, embed_dim=8, depths=[1], num_heads=[1], skip_connections=[0])
+    rates = {group["lr"] for group in build_optimizer(scot, **config["optimizer"]).param_groups}
+    assert rates == ({5e-5, 5e-4} if "fine" in option else {1e-3})
 
 
 def test_an_experiment_wins_over_the_primary_config():

@@ -1,29 +1,28 @@
 """MG-TFNO beside the unpatched TFNO: test error at equal samples a step, and the memory of a training step.
 
     python -m benchmarks.patched_tfno              # on a GPU: about seven minutes; goes on where it stopped
-    python -m benchmarks.patched_tfno --only memory
     python -m benchmarks.patched_tfno --table      # of the results, as in docs/models.md
 
 Vorticity on the unit torus, w_t + u . grad w = nu lap w + f with nu = 1e-3 and the forcing of Li et al. 2021 (Fourier
-neural operator, section 5.3), on 128 x 128 points. What is learned is their solution operator from the initial vorticity
-to the vorticity at a later time. Both operators have the same channels, layers, modes and rank, see the same samples in
-the same order, as many in a step, and are trained by `operators.trainer.train`; the patched one cuts them into 4 x 4
-patches (two levels, widened by 5 % of the axis) and computes a few at a time (`patches_at_once`), whose gradients add up.
-Errors are those after the last epoch. Memory is the most that a forward and backward pass of one step takes: allocated
-on the GPU, resident on a CPU.
+neural operator, section 5.3), on 128 x 128 points. What is learned is their solution operator from the initial
+vorticity to the vorticity at a later time. Both operators have the same channels, layers, modes and rank, see the same
+samples in the same order, as many in a step, and are trained by `operators.trainer.train`; the patched one cuts them
+into 4 x 4 patches (two levels, widened by 5 % of the axis) and computes a few at a time (`patches_at_once`), whose
+gradients add up. Errors are those after the last epoch. Memory is the most that forward and backward passes of a batch
+take: allocated on the GPU, resident on a CPU.
 
-The samples are those of `datagen.pdes.navier_stokes`. On a GPU they are integrated there, by the integrating-factor
-Runge-Kutta method of order four, and compared with the family's own integrator.
+The samples are those of `datagen.pdes.navier_stokes`, integrated many at a time by torch, and compared with the
+family's own integrator.
 """
 
 import argparse
 import ctypes
 import json
 import statistics
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from time import perf_counter, process_time, strftime
+from time import process_time, strftime
 from typing import Any
 
 import numpy as np
@@ -32,12 +31,14 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from benchmarks.darcy_models import write
 from benchmarks.harness import RESULTS, machine
 from benchmarks.scot import resident
 from datagen.family import seed_sequence
 from datagen.interchange import Wanted, import_file
 from datagen.pdes.navier_stokes import NavierStokes
 from datagen.store import Store, open_store
+from operators.commands.memory import keep_freed_memory
 from operators.losses import relative_l2
 from operators.models import models
 from operators.predict import load
@@ -47,11 +48,12 @@ from operators.trainer import train
 RESULT = RESULTS / "patched_tfno.json"
 WORK = Path("outputs/patched_tfno")
 SEEDS = (0, 1)
-SIZES = {"points": 128, "train": 1000, "validation": 20, "test": 200, "final_time": 10.0, "step": 0.05}
-MODEL = {"hidden_channels": 32, "n_modes": [16, 16], "rank": 0.42}
-PATCHES = {"levels": 2, "padding_fraction": 0.05, "boundary": "periodic", "patches_at_once": 32}
-RECIPE = {"epochs": 30, "batch_size": 20, "lr": 5e-3}
-SIDES = ("unpatched", "patched")
+SIZES: dict[str, Any] = {"points": 128, "train": 1000, "validation": 20, "test": 200, "final_time": 10.0, "step": 0.05}
+MODEL: dict[str, Any] = {"hidden_channels": 32, "n_modes": [16, 16], "rank": 0.42}
+PATCHES: dict[str, Any] = {"levels": 2, "padding_fraction": 0.05, "boundary": "periodic", "patches_at_once": 32}
+NAMES = {"unpatched": "tfno", "patched": "multigrid_fno"}
+SIDES = tuple(NAMES)
+EPOCHS, BATCH, LEARNING_RATE = 30, 20, 5e-3
 ALLOWED_ERROR, ALLOWED_MEMORY = 1.05, 0.25
 
 
@@ -90,10 +92,11 @@ def vorticity(family: NavierStokes, initial: Tensor, steps: int) -> Tensor:
     return torch.fft.irfft2(w, s=(n, n))
 
 
-def dataset(sizes: dict[str, Any], device: str) -> Store:
+def dataset(device: str) -> Store:
     """Initial vorticities and those at the final time, made if they are not there."""
+    sizes = SIZES
     folder = WORK / f"navier-stokes-{sizes['points']}-{sizes['train']}-{sizes['final_time']:g}"
-    if (folder / "spec.json").exists() and (folder / "manifest.json").exists():
+    if (folder / "manifest.json").exists():
         return open_store(folder)
     counts = {split: sizes[split] for split in ("train", "validation", "test")}
     about = {"name": "navier_stokes", "grid": sizes["points"], "final_time": sizes["final_time"], "frames": 2}
@@ -130,34 +133,115 @@ def dataset(sizes: dict[str, Any], device: str) -> Store:
     return open_store(folder)
 
 
-# -- Errors ----------------------------------------------------------------------------------------------------------
+# -- Errors and memory -----------------------------------------------------------------------------------------------
 
 
-def trained(
-    side: str,
-    seed: int,
-    store: Store,
-    recipe: dict[str, Any],
-    model: dict[str, Any],
-    patches: dict[str, Any],
-    device: str,
-) -> dict[str, Any]:
+def arguments(side: str) -> dict[str, Any]:
+    """Of the model."""
+    return MODEL | (PATCHES if side == "patched" else {})
+
+
+def trained(side: str, seed: int, epochs: int, device: str) -> dict[str, Any]:
     """One training run's test error."""
-    out = WORK / "runs" / f"{side}-{seed}"
-    chosen = model | (patches if side == "patched" else {})
-    overrides = [f"model={'multigrid_fno' if side == 'patched' else 'tfno'}", "loss=relative_l2", f"seed={seed}"]
-    overrides += [f"model.{key}={value}" for key, value in chosen.items()]
-    overrides += [f"optimizer.lr={recipe['lr']}", f"trainer.device={device}"]
-    overrides += [f"trainer.{key}={recipe[key]}" for key in ("epochs", "batch_size")]
-    overrides += [f"dataset.path={store.path}", f"out={out}"]
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    store, out = dataset(device), WORK / "runs" / f"{side}-{seed}-{epochs}"
+    overrides = [f"model={NAMES[side]}", *(f"model.{key}={value}" for key, value in arguments(side).items())]
+    overrides += [f"optimizer.lr={LEARNING_RATE}", f"trainer.batch_size={BATCH}", f"trainer.epochs={epochs}"]
+    overrides += [f"seed={seed}", f"trainer.device={device}", f"dataset.path={store.path}", f"out={out}"]
     with initialize_config_module(version_base="1.3", config_module="configs"):
         config: Any = OmegaConf.to_container(compose("train", overrides), resolve=True)
+    began_cpu = process_time()
     result = train(config, store)
+    cpu = process_time() - began_cpu
     if not result.finished:
         raise SystemExit("stopped; the same command goes on from here")
     predictor = load(out / LAST, device)
-    fields = store.read("test", "initial_vorticity")[:, None]
-    truth = torch.from_numpy(store.read("test", "vorticity", frame=-1 if store.evolves else None))[:, None].float()
-    error = relative_l2(torch.from_numpy(predictor.predict(fields)), truth).mean().item()
-    seconds = sum(row["seconds"] for row in result.history)
-    return {"parameters": predictor.parameter_count, "error": error, "seconds": seconds}
+    fields, truth = (store.read("test", name)[:, None] for name in ("initial_vorticity", "vorticity"))
+    errors = relative_l2(torch.from_numpy(predictor.predict(fields)), torch.from_numpy(truth).float())
+    seconds = {"wall": sum(row["seconds"] for row in result.history), "cpu": cpu}
+    return {"parameters": predictor.parameter_count, "error": errors.mean().item(), **seconds}
+
+
+def memory(side: str, device: str) -> float:
+    """The most that three forward and backward passes of a batch take, in this process, in megabytes."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = models.build(NAMES[side], in_channels=1, out_channels=1, **arguments(side)).to(device)
+    points = SIZES["points"]
+    x, y = torch.randn(2, BATCH, 1, points, points).to(device)
+    ctypes.CDLL(None).malloc_trim(0)
+    before = resident("VmRSS")
+    for _ in range(3):
+        model.zero_grad()
+        relative_l2(model(x), y).mean().backward()
+    return torch.cuda.max_memory_allocated() / 1e6 if device == "cuda" else resident("VmHWM") - before
+
+
+def measure(out: Path, epochs: int, device: str, processes: int) -> dict[str, Any]:
+    """Whatever is missing of the results."""
+    report: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
+    if not report:
+        name = torch.cuda.get_device_name() if device == "cuda" else "cpu, one thread"
+        report = {"format_version": 1, "created": strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": machine()}
+        report |= {"device": name, "sizes": SIZES, "batch": BATCH, "learning_rate": LEARNING_RATE, "epochs": epochs}
+        report |= {"model": MODEL, "patches": PATCHES, "memory_mb": {}, "runs": []}
+    context = get_context("spawn")
+    for side in SIDES:
+        if side not in report["memory_mb"]:
+            with ProcessPoolExecutor(1, mp_context=context) as pool:
+                report["memory_mb"][side] = pool.submit(memory, side, device).result()
+            write(out, report)
+    dataset(device)
+    done = {(run["side"], run["seed"]) for run in report["runs"]}
+    with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1) as pool:
+        wanted = [(side, seed) for seed in SEEDS for side in SIDES if (side, seed) not in done]
+        running = {pool.submit(trained, side, seed, report["epochs"], device): (side, seed) for side, seed in wanted}
+        for future in as_completed(running):
+            side, seed = running[future]
+            report["runs"].append({"side": side, "seed": seed, **future.result()})
+            write(out, report)
+            print(report["runs"][-1], flush=True)
+    return report
+
+
+def table(report: dict[str, Any]) -> str:
+    """Markdown: errors, memory and seconds of both."""
+    lines = [
+        f"| {report['device']} | parameters | test error, % | memory of a step, MB | seconds an epoch | seeds |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    means = {}
+    for side in SIDES:
+        runs = [run for run in report["runs"] if run["side"] == side]
+        if not runs:
+            continue
+        found = [100 * run["error"] for run in runs]
+        means[side] = statistics.mean(found)
+        cells = [side, f"{runs[0]['parameters']:,}", f"{means[side]:.3f} ({', '.join(f'{e:.3f}' for e in found)})"]
+        cells += [f"{report['memory_mb'][side]:.0f}"]
+        cells += [f"{statistics.mean(run['wall'] for run in runs) / report['epochs']:.2f}", str(len(runs))]
+        lines.append(f"| {' | '.join(cells)} |")
+    if len(means) == len(SIDES):
+        error, size = (figures["patched"] / figures["unpatched"] for figures in (means, report["memory_mb"]))
+        lines.append(f"| patched over unpatched | | {error:.3f} | {size:.3f} | | |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="MG-TFNO on patches beside the TFNO on whole fields")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--processes", type=int, default=1, help="runs at a time")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--table", action="store_true", help="of what is there, without training")
+    given = parser.parse_args()
+    if given.table:
+        print(table(json.loads(given.out.read_text())))
+    else:
+        print(table(measure(given.out, given.epochs, given.device, given.processes)))
+
+
+if __name__ == "__main__":
+    main()

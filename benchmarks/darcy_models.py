@@ -89,7 +89,7 @@ def costs(device: str) -> dict[str, float]:
     for label in MODELS:
         steps(label, 2)
     measured: dict[str, list[float]] = {label: [] for label in MODELS}
-    for _ in range(5):
+    for _ in range(9):
         for label in MODELS:
             measured[label].append(steps(label, 3))
     return {label: statistics.median(times) for label, times in measured.items()}

@@ -1,6 +1,6 @@
 """MG-TFNO beside the unpatched TFNO: test error at equal samples a step, and the memory of a training step.
 
-    python -m benchmarks.patched_tfno              # on a GPU: about seven minutes; goes on where it stopped
+    python -m benchmarks.patched_tfno              # on a GPU: minutes; goes on where it stopped
     python -m benchmarks.patched_tfno --table      # of the results, as in docs/models.md
 
 Vorticity on the unit torus, w_t + u . grad w = nu lap w + f with nu = 1e-3 and the forcing of Li et al. 2021 (Fourier
@@ -49,6 +49,7 @@ RESULT = RESULTS / "patched_tfno.json"
 WORK = Path("outputs/patched_tfno")
 SEEDS = (0, 1)
 SIZES: dict[str, Any] = {"points": 128, "train": 1000, "validation": 20, "test": 200, "final_time": 10.0, "step": 0.05}
+SMALL = SIZES | {"points": 32, "train": 8, "validation": 2, "test": 2, "final_time": 0.5}
 MODEL: dict[str, Any] = {"hidden_channels": 32, "n_modes": [16, 16], "rank": 0.42}
 PATCHES: dict[str, Any] = {"levels": 2, "padding_fraction": 0.05, "boundary": "periodic", "patches_at_once": 32}
 NAMES = {"unpatched": "tfno", "patched": "multigrid_fno"}
@@ -92,9 +93,8 @@ def vorticity(family: NavierStokes, initial: Tensor, steps: int) -> Tensor:
     return torch.fft.irfft2(w, s=(n, n))
 
 
-def dataset(device: str) -> Store:
+def dataset(sizes: dict[str, Any], device: str) -> Store:
     """Initial vorticities and those at the final time, made if they are not there."""
-    sizes = SIZES
     folder = WORK / f"navier-stokes-{sizes['points']}-{sizes['train']}-{sizes['final_time']:g}"
     if (folder / "manifest.json").exists():
         return open_store(folder)
@@ -141,11 +141,11 @@ def arguments(side: str) -> dict[str, Any]:
     return MODEL | (PATCHES if side == "patched" else {})
 
 
-def trained(side: str, seed: int, epochs: int, device: str) -> dict[str, Any]:
+def trained(side: str, seed: int, epochs: int, sizes: dict[str, Any], device: str) -> dict[str, Any]:
     """One training run's test error."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    store, out = dataset(device), WORK / "runs" / f"{side}-{seed}-{epochs}"
+    store, out = dataset(sizes, device), WORK / "runs" / f"{sizes['points']}-{side}-{seed}-{epochs}"
     overrides = [f"model={NAMES[side]}", *(f"model.{key}={value}" for key, value in arguments(side).items())]
     overrides += [f"optimizer.lr={LEARNING_RATE}", f"trainer.batch_size={BATCH}", f"trainer.epochs={epochs}"]
     overrides += [f"seed={seed}", f"trainer.device={device}", f"dataset.path={store.path}", f"out={out}"]
@@ -163,12 +163,11 @@ def trained(side: str, seed: int, epochs: int, device: str) -> dict[str, Any]:
     return {"parameters": predictor.parameter_count, "error": errors.mean().item(), **seconds}
 
 
-def memory(side: str, device: str) -> float:
+def memory(side: str, points: int, device: str) -> float:
     """The most that three forward and backward passes of a batch take, in this process, in megabytes."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = models.build(NAMES[side], in_channels=1, out_channels=1, **arguments(side)).to(device)
-    points = SIZES["points"]
     x, y = torch.randn(2, BATCH, 1, points, points).to(device)
     ctypes.CDLL(None).malloc_trim(0)
     before = resident("VmRSS")
@@ -178,25 +177,25 @@ def memory(side: str, device: str) -> float:
     return torch.cuda.max_memory_allocated() / 1e6 if device == "cuda" else resident("VmHWM") - before
 
 
-def measure(out: Path, epochs: int, device: str, processes: int) -> dict[str, Any]:
+def measure(out: Path, epochs: int, sizes: dict[str, Any], device: str, processes: int) -> dict[str, Any]:
     """Whatever is missing of the results."""
     report: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
     if not report:
         name = torch.cuda.get_device_name() if device == "cuda" else "cpu, one thread"
         report = {"format_version": 1, "created": strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": machine()}
-        report |= {"device": name, "sizes": SIZES, "batch": BATCH, "learning_rate": LEARNING_RATE, "epochs": epochs}
+        report |= {"device": name, "sizes": sizes, "batch": BATCH, "learning_rate": LEARNING_RATE, "epochs": epochs}
         report |= {"model": MODEL, "patches": PATCHES, "memory_mb": {}, "runs": []}
     context = get_context("spawn")
     for side in SIDES:
         if side not in report["memory_mb"]:
             with ProcessPoolExecutor(1, mp_context=context) as pool:
-                report["memory_mb"][side] = pool.submit(memory, side, device).result()
+                report["memory_mb"][side] = pool.submit(memory, side, sizes["points"], device).result()
             write(out, report)
-    dataset(device)
+    dataset(sizes, device)
     done = {(run["side"], run["seed"]) for run in report["runs"]}
     with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1) as pool:
         wanted = [(side, seed) for seed in SEEDS for side in SIDES if (side, seed) not in done]
-        running = {pool.submit(trained, side, seed, report["epochs"], device): (side, seed) for side, seed in wanted}
+        running = {pool.submit(trained, *each, report["epochs"], sizes, device): each for each in wanted}
         for future in as_completed(running):
             side, seed = running[future]
             report["runs"].append({"side": side, "seed": seed, **future.result()})
@@ -234,13 +233,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time")
+    parser.add_argument("--small", action="store_true", help="a few small samples, to see whether it runs; needs --out")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--table", action="store_true", help="of what is there, without training")
     given = parser.parse_args()
     if given.table:
         print(table(json.loads(given.out.read_text())))
     else:
-        print(table(measure(given.out, given.epochs, given.device, given.processes)))
+        print(table(measure(given.out, given.epochs, SMALL if given.small else SIZES, given.device, given.processes)))
 
 
 if __name__ == "__main__":

@@ -28,12 +28,12 @@ def test_vortices_of_one_wavenumber_decay():
 
 
 def test_samples_of_the_patches_are_those_of_the_family():
-    family = NavierStokes(grid=32, final_time=0.5)
+    family = NavierStokes(grid=32, final_time=0.5, alpha=6.0)
     fields = np.stack([family.sample(np.random.default_rng(seed)).fields["initial_vorticity"] for seed in range(2)])
     exact = family.evolve(fields[:, None], [0.5])[:, 0, 0]
     last = patched_tfno.vorticity(family, torch.from_numpy(fields), steps=16).numpy()
-    # The two drop the waves that a 32 x 32 grid hardly carries at other wavenumbers, 10 and 15.
-    assert np.linalg.norm(last - exact) < 1e-3 * np.linalg.norm(exact)
+    # The two drop waves above different wavenumbers, 10 and 15, of which smooth fields have next to nothing.
+    assert np.linalg.norm(last - exact) < 1e-5 * np.linalg.norm(exact)
     half = patched_tfno.vorticity(family, torch.from_numpy(fields), steps=8).numpy()
     quarter = patched_tfno.vorticity(family, torch.from_numpy(fields), steps=4).numpy()
     order = np.log2(np.linalg.norm(quarter - last) / np.linalg.norm(half - last))

@@ -8,8 +8,8 @@ of its repository, neuralop/datasets/data of its 0.3.0 wheel. Ours is trained by
 by its own Trainer, data processor, optimizer and H1 loss (extra `peers`); both on 1,000 samples of 16 x 16 points for
 20 epochs of batches of 32. Errors are those of the weights after the last epoch: the mean over 50 test samples of the
 relative L2 error, in physical units. Each run has a process of its own, on one thread, with one setting of the
-allocator, and both sides run at the same time. Seconds are those of the training: ours with a validation and a checkpoint after
-every epoch, theirs without either and without loader processes.
+allocator, and both sides run at the same time. Seconds are those of the training: ours with a validation and a
+checkpoint after every epoch, theirs without either and without loader processes.
 """
 
 import argparse

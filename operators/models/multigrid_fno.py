@@ -7,7 +7,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from operators.layers.boundary import check_boundary
-from operators.layers.multigrid_patches import make_patches, patch_coordinates, patch_widths, stitch_patches
+from operators.layers.multigrid_patches import (
+    coordinate_channels,
+    make_patches,
+    patch_coordinates,
+    patch_widths,
+    stitch_patches,
+)
 from operators.models.fno import FNO
 
 
@@ -33,7 +39,8 @@ class MultigridFNO(nn.Module):
     boundary : {"periodic", "replicate", "zero"}
         How fields go on beyond the grid.
     positional_embedding : {"grid", None}
-        Whether the coordinates of its points (``j / n`` on the whole field, not on the patch) are appended to a patch.
+        Whether coordinates of its points are appended to a patch: where they lie in the whole field (by their cosine
+        and sine where it is periodic) and in the patch.
     patches_at_once : int or None
         Patches mapped at a time, over all samples of a batch; None for all.
 
@@ -92,7 +99,7 @@ class MultigridFNO(nn.Module):
         self.patches_at_once = patches_at_once
         self.fno = FNO(
             n_modes,
-            (levels + 1) * in_channels + (len(n_modes) if positional_embedding else 0),
+            (levels + 1) * in_channels + (coordinate_channels(len(n_modes), boundary) if positional_embedding else 0),
             out_channels,
             hidden_channels,
             n_layers,
@@ -125,7 +132,7 @@ class MultigridFNO(nn.Module):
         widths = patch_widths(grid, self.padding_fraction)
         patches = make_patches(x, self.levels, widths, self.boundary)
         if self.positional_embedding:
-            coordinates = patch_coordinates(grid, self.levels, widths, x)
+            coordinates = patch_coordinates(grid, self.levels, widths, self.boundary, x)
             patches = torch.cat([patches, coordinates.repeat(len(x), *[1] * (dimensions + 1))], dim=1)
         groups = patches.split(self.patches_at_once or len(patches))
         if len(groups) > 1 and torch.is_grad_enabled():

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from operators.layers.multigrid_patches import make_patches, patch_coordinates, patch_widths, stitch_patches
+from operators.layers.multigrid_patches import (
+    coordinate_channels,
+    make_patches,
+    patch_coordinates,
+    patch_widths,
+    stitch_patches,
+)
 from operators.models import FNO, MultigridFNO
 
 GRIDS = [(16,), (8, 16), (24, 16), (8, 8, 16)]
@@ -61,13 +67,19 @@ def test_the_coarsest_view_shows_a_whole_periodic_axis(levels):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_coordinates_are_those_of_the_whole_field_and_go_on(grid):
-    widths = patch_widths(grid, 0.2)
-    axes = np.meshgrid(*[np.arange(-w, n + w) / n for n, w in zip(grid, widths, strict=True)], indexing="ij")
-    coordinates = patch_coordinates(grid, 2, widths, torch.zeros(1, dtype=torch.float64)).numpy()
-    for place, patch in zip(itertools.product(range(4), repeat=len(grid)), coordinates, strict=True):
-        cut = tuple(slice(i * n // 4, (i + 1) * n // 4 + 2 * w) for i, n, w in zip(place, grid, widths, strict=True))
-        np.testing.assert_allclose(patch, np.stack([axis[cut] for axis in axes]), rtol=1e-14, atol=1e-14)
+@pytest.mark.parametrize("boundary", ["periodic", "zero"])
+def test_coordinates_are_those_of_the_whole_field_and_of_the_patch_and_go_on(grid, boundary):
+    d, widths = len(grid), patch_widths(grid, 0.2)
+    coordinates = patch_coordinates(grid, 2, widths, boundary, torch.zeros(1, dtype=torch.float64)).numpy()
+    for place, patch in zip(itertools.product(range(4), repeat=d), coordinates, strict=True):
+        points = [np.arange(-w, n // 4 + w) for n, w in zip(grid, widths, strict=True)]
+        inside = np.meshgrid(*[j / (n // 4) for j, n in zip(points, grid, strict=True)], indexing="ij")
+        shifted = [j + i * n // 4 for i, j, n in zip(place, points, grid, strict=True)]
+        whole = np.stack(np.meshgrid(*[j / n for j, n in zip(shifted, grid, strict=True)], indexing="ij"))
+        waves = [np.cos(2 * np.pi * whole), np.sin(2 * np.pi * whole)]
+        expected = np.concatenate([*(waves if boundary == "periodic" else [whole]), np.stack(inside)])
+        assert len(patch) == coordinate_channels(d, boundary)
+        np.testing.assert_allclose(patch, expected, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("grid", [(16,), (8, 16), (8, 6, 8)])

@@ -80,7 +80,7 @@ def make_patches(x: Tensor, levels: int, widths: Sequence[int], boundary: str) -
     """
     check_boundary(boundary)
     batch, channels, *grid = x.shape
-    _check_grid(grid, levels)
+    check_patches(grid, levels)
     d, patches = len(grid), 2**levels
     windows = []
     for level in range(levels + 1):
@@ -181,7 +181,19 @@ def coordinate_channels(dimensions: int, boundary: str) -> int:
     return dimensions * (3 if boundary == "periodic" else 2)
 
 
-def _check_grid(grid: Sequence[int], levels: int) -> None:
+def check_patches(grid: Sequence[int], levels: int) -> None:
+    """Refuse a grid that cannot be cut into ``2**levels`` patches an axis.
+
+    Parameters
+    ----------
+    grid : sequence of int
+    levels : int
+
+    Raises
+    ------
+    ValueError
+        If an axis is no multiple of ``2**levels``.
+    """
     if any(n % 2**levels for n in grid):
         raise ValueError(
             f"a grid of {' x '.join(map(str, grid))} points cannot be cut into {2**levels} patches an axis, as "

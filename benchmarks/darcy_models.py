@@ -41,7 +41,7 @@ WORK = Path("outputs/darcy_models")
 SAMPLES = {"train": 1000, "validation": 50, "test": 200}
 BATCH = 16
 SEEDS = (0, 1, 2)
-SECONDS = 150.0
+SECONDS = 120.0
 FOURIER = {"n_modes": [16, 16], "hidden_channels": 32}
 # Name, arguments and learning rate.
 MODELS: dict[str, tuple[str, dict[str, Any], float]] = {

@@ -1,4 +1,4 @@
-"""MG-TFNO on patches beside the TFNO on whole fields: test error at equal samples a step, and memory of a training step.
+"""MG-TFNO on patches beside the TFNO on whole fields: test error at equal samples a step, and a step's memory.
 
     python -m benchmarks.patched_tfno              # on a GPU: minutes; goes on where it stopped
     python -m benchmarks.patched_tfno --table      # of the results, as in docs/models.md

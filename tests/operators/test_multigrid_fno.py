@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from operators.layers.grid_transfer import prolong, restrict
 from operators.layers.multigrid_patches import (
     coordinate_channels,
     make_patches,
@@ -84,10 +85,12 @@ def test_coordinates_are_those_of_the_whole_field_and_of_the_patch_and_go_on(gri
 
 @pytest.mark.parametrize("grid", [(16,), (8, 16), (8, 6, 8)])
 @pytest.mark.parametrize("patches_at_once", [1, 3, 1000])
-def test_groups_of_patches_give_the_outputs_and_gradients_of_all(grid, patches_at_once):
+@pytest.mark.parametrize("coarse_solution", [False, True])
+def test_groups_of_patches_give_the_outputs_and_gradients_of_all(grid, patches_at_once, coarse_solution):
     torch.manual_seed(0)
-    arguments = {"n_modes": [4] * len(grid), "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 2,
-                 "padding_fraction": 0.2, "boundary": "replicate", "rank": 0.5}  # fmt: skip
+    arguments = {"n_modes": [2] * len(grid), "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 2,
+                 "padding_fraction": 0.2, "boundary": "replicate", "rank": 0.5,
+                 "coarse_solution": coarse_solution}  # fmt: skip
     together = MultigridFNO(**arguments).double()
     grouped = MultigridFNO(**arguments, patches_at_once=patches_at_once).double()
     grouped.load_state_dict(together.state_dict())
@@ -121,6 +124,38 @@ def test_groups_of_patches_keep_little_for_the_gradient():
     # A group of 2 of 32 patches, 22 x 22 instead of 64 x 64 points: what is kept before the gradient is taken is less
     # than a twentieth, and one group more while it is.
     assert kept(MultigridFNO(**arguments, levels=2, patches_at_once=2)) < kept(FNO(**arguments)) / 20
+
+
+@pytest.mark.parametrize("grid", [(16,), (8, 24), (8, 8, 8)])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_what_the_coarse_grid_carries_comes_back_from_it(grid, boundary):
+    # The longest waves where the field is periodic; else what is linear along each axis between coarse points.
+    generator = torch.Generator().manual_seed(0)
+    axes = [torch.arange(n, dtype=torch.float64) for n in grid]
+    fields = torch.ones(2, 3, *grid, dtype=torch.float64)
+    for k, (n, axis) in enumerate(zip(grid, axes, strict=True)):
+        if boundary == "periodic":
+            along = torch.sin(2 * np.pi * axis / n + torch.rand(1, generator=generator)) * (n > 8) + 1.0
+        else:
+            nodes = np.append(np.random.default_rng(k).standard_normal(n // 4), 0.0)
+            nodes[-1] = 0.0 if boundary == "zero" else nodes[-2]
+            along = torch.from_numpy(np.interp(axis.numpy() / 4, np.arange(n // 4 + 1), nodes))
+        fields = fields * along.reshape(-1, *[1] * (len(grid) - 1 - k))
+    coarse = restrict(fields, 4, boundary)
+    assert coarse.shape == (2, 3, *(n // 4 for n in grid))
+    torch.testing.assert_close(prolong(coarse, grid, boundary), fields, rtol=1e-12, atol=1e-12)
+
+
+def test_patches_correct_the_coarse_solution():
+    torch.manual_seed(0)
+    model = MultigridFNO((2, 2), 1, 1, 4, levels=2, n_layers=1, coarse_solution=True).double()
+    x = torch.randn(2, 1, 16, 24, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in model.fno.parameters():
+            parameter.zero_()
+        coarse = prolong(model.coarse(restrict(x, 4, "periodic")), (16, 24), "periodic")
+        assert coarse.abs().max() > 1e-3
+        torch.testing.assert_close(model(x), coarse, rtol=0, atol=1e-14)
 
 
 def test_commutes_with_translations_by_whole_patches():

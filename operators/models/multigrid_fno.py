@@ -164,7 +164,6 @@ class MultigridFNO(nn.Module):
 
 def _apply(module: nn.Module, x: Tensor, again: bool) -> Tensor:
     """What a module makes of x; in training computed once more for its gradient, if asked for, to keep less."""
-    if again and torch.is_grad_enabled():
-        result: Tensor = checkpoint(module, x, use_reentrant=False)
-        return result
-    return module(x)  # type: ignore[no-any-return]
+    repeat = again and torch.is_grad_enabled()
+    result: Tensor = checkpoint(module, x, use_reentrant=False) if repeat else module(x)
+    return result

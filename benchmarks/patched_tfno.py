@@ -1,6 +1,7 @@
 """MG-TFNO on patches beside the TFNO on whole fields: test error at equal samples a step, and a step's memory.
 
     python -m benchmarks.patched_tfno              # on a GPU: minutes; goes on where it stopped
+    python -m benchmarks.patched_tfno --scale cpu --device cpu --out benchmarks/results/patched_tfno_cpu.json
     python -m benchmarks.patched_tfno --table      # of the results, as in docs/models.md
 
 Vorticity on the unit torus, w_t + u . grad w = nu lap w + f with nu = 1e-3 and the forcing of Li et al. 2021 (Fourier
@@ -9,18 +10,17 @@ vorticity to the vorticity at a later time. All operators have the same channels
 samples in the same order, as many in a step, and are trained by `operators.trainer.train`; the patched ones cut them
 into 4 x 4 patches (two levels, widened by 5 % of the axis) and compute a few at a time (`patches_at_once`), whose
 gradients add up; once as published, once with a solution on every fourth point, which the patches correct. Errors are
-those after the last epoch. Memory is the most that forward and backward passes of a batch take: allocated on the GPU,
-resident on a CPU.
+those after the last epoch. Memory is the most that torch holds at a time in a forward and backward pass of a batch.
 
 The samples are those of `datagen.pdes.navier_stokes`, integrated many at a time by torch, and compared with the
 family's own integrator.
 """
 
 import argparse
-import ctypes
 import json
 import statistics
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from time import process_time, strftime
@@ -31,10 +31,10 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.darcy_models import write
 from benchmarks.harness import RESULTS, machine
-from benchmarks.scot import resident
 from datagen.family import seed_sequence
 from datagen.interchange import Wanted, import_file
 from datagen.pdes.navier_stokes import NavierStokes
@@ -49,17 +49,33 @@ from operators.trainer import train
 RESULT = RESULTS / "patched_tfno.json"
 WORK = Path("outputs/patched_tfno")
 SEEDS = (0, 1)
-SIZES: dict[str, Any] = {"points": 128, "train": 1000, "validation": 20, "test": 200, "final_time": 10.0, "step": 0.05}
-SMALL = SIZES | {"points": 32, "train": 8, "validation": 2, "test": 2, "final_time": 0.5}
-MODEL: dict[str, Any] = {"hidden_channels": 32, "n_modes": [16, 16], "rank": 0.42}
-PATCHES: dict[str, Any] = {"levels": 2, "padding_fraction": 0.05, "boundary": "periodic", "patches_at_once": 52}
+COMMON: dict[str, Any] = {"final_time": 10.0, "step": 0.05, "rank": 0.42, "lr": 5e-3, "epochs": 20}
+# A GPU's; one that a CPU does in minutes; one to see whether it runs. `patches_at_once` of 16 patches a sample.
+SCALES: dict[str, dict[str, Any]] = {
+    "full": COMMON
+    | {"points": 128, "train": 1000, "validation": 20, "test": 200}
+    | {"hidden_channels": 32, "n_modes": [16, 16], "batch": 32, "patches_at_once": 32},
+    "cpu": COMMON
+    | {"points": 64, "train": 240, "validation": 10, "test": 60, "epochs": 15}
+    | {"hidden_channels": 16, "n_modes": [12, 12], "batch": 8, "patches_at_once": 8},
+    "tiny": COMMON
+    | {"points": 32, "train": 8, "validation": 2, "test": 2, "epochs": 1, "final_time": 0.5}
+    | {"hidden_channels": 4, "n_modes": [8, 8], "batch": 4, "patches_at_once": 8},
+}
+PATCHES: dict[str, Any] = {"levels": 2, "padding_fraction": 0.05, "boundary": "periodic"}
 SIDES: dict[str, tuple[str, dict[str, Any]]] = {  # the first is what the others are compared with
     "TFNO": ("tfno", {}),
     "MG-TFNO, coarse solution": ("multigrid_fno", PATCHES | {"coarse_solution": True}),
     "MG-TFNO": ("multigrid_fno", PATCHES),
 }
-EPOCHS, BATCH, LEARNING_RATE = 20, 32, 5e-3
 ALLOWED_ERROR, ALLOWED_MEMORY = 1.05, 0.25
+
+
+def model_of(side: str, scale: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Registered name and arguments."""
+    name, arguments = SIDES[side]
+    keys = ("hidden_channels", "n_modes", "rank", *(("patches_at_once",) if arguments else ()))
+    return name, arguments | {key: scale[key] for key in keys}
 
 
 # -- The samples -----------------------------------------------------------------------------------------------------
@@ -97,13 +113,13 @@ def vorticity(family: NavierStokes, initial: Tensor, steps: int) -> Tensor:
     return torch.fft.irfft2(w, s=(n, n))
 
 
-def dataset(sizes: dict[str, Any], device: str) -> Store:
+def dataset(scale: dict[str, Any], device: str) -> Store:
     """Initial vorticities and those at the final time, made if they are not there."""
-    folder = WORK / f"navier-stokes-{sizes['points']}-{sizes['train']}-{sizes['final_time']:g}"
+    folder = WORK / f"navier-stokes-{scale['points']}-{scale['train']}-{scale['final_time']:g}"
     if (folder / "manifest.json").exists():
         return open_store(folder)
-    counts = {split: sizes[split] for split in ("train", "validation", "test")}
-    about = {"name": "navier_stokes", "grid": sizes["points"], "final_time": sizes["final_time"], "frames": 2}
+    counts = {split: scale[split] for split in ("train", "validation", "test")}
+    about = {"name": "navier_stokes", "grid": scale["points"], "final_time": scale["final_time"], "frames": 2}
     family = NavierStokes(**{key: value for key, value in about.items() if key != "name"})
     fields = np.stack(
         [
@@ -114,7 +130,7 @@ def dataset(sizes: dict[str, Any], device: str) -> Store:
             for index in range(count)
         ]
     )
-    steps = round(family.final_time / sizes["step"])
+    steps = round(family.final_time / scale["step"])
     parts = [
         vorticity(family, torch.from_numpy(part).to(device), steps).cpu()
         for part in np.array_split(fields, -(-len(fields) // 128))
@@ -140,17 +156,16 @@ def dataset(sizes: dict[str, Any], device: str) -> Store:
 # -- Errors and memory -----------------------------------------------------------------------------------------------
 
 
-def trained(side: str, seed: int, epochs: int, sizes: dict[str, Any], device: str) -> dict[str, Any]:
+def trained(side: str, seed: int, scale: dict[str, Any], device: str) -> dict[str, Any]:
     """One training run's test error."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    store, out = (
-        dataset(sizes, device),
-        WORK / "runs" / f"{sizes['points']}-{side.replace(', ', '-').replace(' ', '-')}-{seed}-{epochs}",
-    )
-    name, arguments = SIDES[side]
-    overrides = [f"model={name}", *(f"model.{key}={value}" for key, value in (MODEL | arguments).items())]
-    overrides += [f"optimizer.lr={LEARNING_RATE}", f"trainer.batch_size={BATCH}", f"trainer.epochs={epochs}"]
+    store, folder = dataset(scale, device), f"{scale['points']}-{side.replace(', ', '-').replace(' ', '-')}-{seed}"
+    out = WORK / "runs" / folder
+    name, arguments = model_of(side, scale)
+    overrides = [f"model={name}", *(f"model.{key}={value}" for key, value in arguments.items())]
+    overrides += [f"optimizer.lr={scale['lr']}", f"trainer.batch_size={scale['batch']}"]
+    overrides += [f"trainer.epochs={scale['epochs']}"]
     overrides += [f"seed={seed}", f"trainer.device={device}", f"dataset.path={store.path}", f"out={out}"]
     with initialize_config_module(version_base="1.3", config_module="configs"):
         config: Any = OmegaConf.to_container(compose("train", overrides), resolve=True)
@@ -166,40 +181,51 @@ def trained(side: str, seed: int, epochs: int, sizes: dict[str, Any], device: st
     return {"parameters": predictor.parameter_count, "error": errors.mean().item(), **seconds}
 
 
-def memory(side: str, points: int, device: str) -> float:
-    """The most that three forward and backward passes of a batch take, in this process, in megabytes."""
+def memory(side: str, scale: dict[str, Any], device: str) -> float:
+    """The most that torch holds at a time in a forward and backward pass of a batch, in megabytes."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    name, arguments = SIDES[side]
-    model = models.build(name, in_channels=1, out_channels=1, **(MODEL | arguments)).to(device)
-    x, y = torch.randn(2, BATCH, 1, points, points).to(device)
-    ctypes.CDLL(None).malloc_trim(0)
-    before = resident("VmRSS")
-    for _ in range(3):
+    name, arguments = model_of(side, scale)
+    model = models.build(name, in_channels=1, out_channels=1, **arguments).to(device)
+    x, y = torch.randn(2, scale["batch"], 1, scale["points"], scale["points"]).to(device)
+
+    def step() -> None:
         model.zero_grad()
         relative_l2(model(x), y).mean().backward()
-    return torch.cuda.max_memory_allocated() / 1e6 if device == "cuda" else resident("VmHWM") - before
+
+    step()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return torch.cuda.max_memory_allocated() / 1e6
+    held = sum(tensor.nbytes for tensor in (x, y, *model.parameters())) * 1.0
+    model.zero_grad()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    changes = [event.nbytes() for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return (held + max(accumulate(changes))) / 1e6
 
 
-def measure(out: Path, epochs: int, sizes: dict[str, Any], device: str, processes: int) -> dict[str, Any]:
+def measure(out: Path, scale: dict[str, Any], device: str, processes: int) -> dict[str, Any]:
     """Whatever is missing of the results."""
     report: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
     if not report:
         name = torch.cuda.get_device_name() if device == "cuda" else "cpu, one thread"
         report = {"format_version": 1, "created": strftime("%Y-%m-%dT%H:%M:%S%z"), "machine": machine()}
-        report |= {"device": name, "sizes": sizes, "batch": BATCH, "learning_rate": LEARNING_RATE, "epochs": epochs}
-        report |= {"model": MODEL, "patches": PATCHES, "memory_mb": {}, "runs": []}
+        report |= {"device": name, "scale": scale, "memory_mb": {}, "runs": []}
+    if report["scale"] != scale:
+        raise SystemExit(f"{out} holds runs of another scale; choose another --out")
     context = get_context("spawn")
     for side in SIDES:
         if side not in report["memory_mb"]:
             with ProcessPoolExecutor(1, mp_context=context) as pool:
-                report["memory_mb"][side] = pool.submit(memory, side, sizes["points"], device).result()
+                report["memory_mb"][side] = pool.submit(memory, side, scale, device).result()
             write(out, report)
-    dataset(sizes, device)
+    dataset(scale, device)
     done = {(run["side"], run["seed"]) for run in report["runs"]}
     with ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1) as pool:
         wanted = [(side, seed) for seed in SEEDS for side in SIDES if (side, seed) not in done]
-        running = {pool.submit(trained, *each, report["epochs"], sizes, device): each for each in wanted}
+        running = {pool.submit(trained, *each, scale, device): each for each in wanted}
         for future in as_completed(running):
             side, seed = running[future]
             report["runs"].append({"side": side, "seed": seed, **future.result()})
@@ -224,7 +250,7 @@ def table(report: dict[str, Any]) -> str:
         cells = [side, f"{runs[0]['parameters']:,}", ", ".join(f"{error:.3f}" for error in found)]
         cells += [f"{statistics.mean(found) / statistics.mean(errors[first]):.3f}", f"{memory_mb[side]:.0f}"]
         cells += [f"{memory_mb[side] / memory_mb[first]:.3f}"]
-        cells += [f"{statistics.mean(run['wall'] for run in runs) / report['epochs']:.2f}"]
+        cells += [f"{statistics.mean(run['wall'] for run in runs) / report['scale']['epochs']:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -232,17 +258,16 @@ def table(report: dict[str, Any]) -> str:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="MG-TFNO on patches beside the TFNO on whole fields")
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--scale", choices=list(SCALES), default="full")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time")
-    parser.add_argument("--small", action="store_true", help="a few small samples, to see whether it runs; needs --out")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--table", action="store_true", help="of what is there, without training")
     given = parser.parse_args()
     if given.table:
         print(table(json.loads(given.out.read_text())))
     else:
-        print(table(measure(given.out, given.epochs, SMALL if given.small else SIZES, given.device, given.processes)))
+        print(table(measure(given.out, SCALES[given.scale], given.device, given.processes)))
 
 
 if __name__ == "__main__":

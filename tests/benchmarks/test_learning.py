@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from hydra import compose, initialize_config_module
 
 from datagen.pdes.navier_stokes import NavierStokes
 
@@ -59,6 +61,16 @@ def test_no_model_is_trained_twice_for_one_budget():
     assert "| FNO | 1,192,801 | 100 | 50 | 2.20 (2.10 to 2.30) | 2 |" in text
 
 
+@pytest.mark.parametrize("model", ["fno", "tfno"])
+def test_the_recipe_of_neuraloperator_takes_either_model(model):
+    with initialize_config_module(version_base="1.3", config_module="configs"):
+        config = compose("train", ["experiment=neuralop_darcy", f"model={model}", "dataset.path=x", "out=y"])
+    assert config.model.name == model
+    assert (config.optimizer.name, config.optimizer.lr, config.loss) == ("complex_adamw", 8e-3, "relative_h1")
+    assert (config.trainer.epochs, config.trainer.batch_size, config.scheduler.length) == (20, 32, 1.5)
+    assert config.trainer.gradient_clip is None
+
+
 def test_the_table_of_neuraloperators_files_compares_with_the_larger():
     model = "FNO, 8 x 8 modes"
     runs = []
@@ -77,6 +89,6 @@ def test_the_table_of_patches_compares_means():
         for side, error in (("TFNO", 0.02), ("MG-TFNO", 0.0206))
         for seed in (0, 1)
     ]
-    found = {"device": "a GPU", "epochs": 10, "memory_mb": {"TFNO": 1000.0, "MG-TFNO": 200.0}, "runs": runs}
+    found = {"device": "a GPU", "scale": {"epochs": 10}, "memory_mb": {"TFNO": 1000.0, "MG-TFNO": 200.0}, "runs": runs}
     *_, last = patched_tfno.table(found).splitlines()
     assert last == f"| MG-TFNO | 520,761 | 2.060, 2.160 | {0.0211 / 0.0205:.3f} | 200 | 0.200 | 3.00 |"

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -118,7 +119,10 @@ def machine() -> dict[str, Any]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    commit = ""
+    if shutil.which("git"):
+        describe = ["git", "describe", "--always", "--dirty"]
+        commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
     return {
         "cpu": model,
         "cores": os.cpu_count(),
@@ -127,7 +131,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
         "threads": {pool["internal_api"]: pool["num_threads"] for pool in threadpool_info()},
-        "commit": commit.stdout.strip(),
+        "commit": commit,
         "stream_triad_bytes_per_second": stream_triad(),
     }
 

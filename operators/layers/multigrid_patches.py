@@ -80,7 +80,7 @@ def make_patches(x: Tensor, levels: int, widths: Sequence[int], boundary: str) -
     """
     check_boundary(boundary)
     batch, channels, *grid = x.shape
-    _check_grid(grid, levels)
+    check_patches(grid, levels)
     d, patches = len(grid), 2**levels
     windows = []
     for level in range(levels + 1):
@@ -128,35 +128,72 @@ def stitch_patches(patches: Tensor, levels: int, widths: Sequence[int]) -> Tenso
     return inner.reshape(-1, channels, *(count * n for n in sizes))
 
 
-def patch_coordinates(grid: Sequence[int], levels: int, widths: Sequence[int], x: Tensor) -> Tensor:
-    """Coordinates ``j / n`` of the points of each patch, which go on beyond the ends.
+def patch_coordinates(grid: Sequence[int], levels: int, widths: Sequence[int], boundary: str, x: Tensor) -> Tensor:
+    """Coordinates of the points of each patch: where they lie in the whole field, and where in their patch.
+
+    Point ``j`` of ``n`` is at ``j / n`` in the field, and beyond the ends these go on. Where the field is periodic, the
+    cosine and the sine of ``2 pi j / n`` stand for it: an operator on whole fields gets waves out of ``j / n`` by its
+    Fourier transform, one on patches cannot. Point ``k`` of a patch of ``p`` is at ``k / p`` in the patch; this relates
+    the levels to each other, which show the same point of the field at the same place in the middle of a patch only.
 
     Parameters
     ----------
     grid : sequence of int
     levels : int
     widths : sequence of int
+    boundary : {"periodic", "replicate", "zero"}
+        How fields go on beyond the grid.
     x : Tensor
         Whose precision and device they have.
 
     Returns
     -------
-    Tensor, shape (patches, dimensions, *patch)
+    Tensor, shape (patches, channels, *patch)
+        `coordinate_channels` of them: those of the field first.
     """
-    d = len(grid)
-    axes = [
-        _points(n, levels, width, 0, x.device).to(x.dtype) / n for n, width in zip(grid, widths, strict=True)
-    ]  # each (patches of the axis, points)
-    shape = [m for axis in axes for m in axis.shape]
+    d, count = len(grid), 2**levels
+    axes = []  # of each axis its coordinates, each (patches, points)
+    for n, width in zip(grid, widths, strict=True):
+        place = _points(n, levels, width, 0, x.device).to(x.dtype) / n
+        angle = 2 * math.pi * place
+        in_field = [angle.cos(), angle.sin()] if boundary == "periodic" else [place]
+        in_patch = place * count - torch.arange(count, device=x.device)[:, None]
+        axes.append([*in_field, in_patch])
+    shape = [m for own in axes for m in own[0].shape]
     columns = []
-    for k, axis in enumerate(axes):
-        column = axis.reshape(*[1] * (2 * k), *axis.shape, *[1] * (2 * (d - 1 - k)))
-        columns.append(column.expand(shape))
+    for kind in range(len(axes[0])):
+        for k in range(d):
+            axis = axes[k][kind]
+            column = axis.reshape(*[1] * (2 * k), *axis.shape, *[1] * (2 * (d - 1 - k)))
+            columns.append(column.expand(shape))
     every = torch.stack(columns).permute(*range(1, 2 * d, 2), 0, *range(2, 2 * d + 1, 2))
-    return every.reshape(2 ** (levels * d), d, *every.shape[-d:])
+    return every.reshape(count**d, len(columns), *every.shape[-d:])
 
 
-def _check_grid(grid: Sequence[int], levels: int) -> None:
+def coordinate_channels(dimensions: int, boundary: str) -> int:
+    """How many coordinates `patch_coordinates` gives.
+
+    Parameters
+    ----------
+    dimensions : int
+    boundary : {"periodic", "replicate", "zero"}
+    """
+    return dimensions * (3 if boundary == "periodic" else 2)
+
+
+def check_patches(grid: Sequence[int], levels: int) -> None:
+    """Refuse a grid that cannot be cut into ``2**levels`` patches an axis.
+
+    Parameters
+    ----------
+    grid : sequence of int
+    levels : int
+
+    Raises
+    ------
+    ValueError
+        If an axis is no multiple of ``2**levels``.
+    """
     if any(n % 2**levels for n in grid):
         raise ValueError(
             f"a grid of {' x '.join(map(str, grid))} points cannot be cut into {2**levels} patches an axis, as "

@@ -7,7 +7,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from operators.layers.boundary import check_boundary
-from operators.layers.multigrid_patches import make_patches, patch_coordinates, patch_widths, stitch_patches
+from operators.layers.grid_transfer import prolong, restrict
+from operators.layers.multigrid_patches import (
+    check_patches,
+    coordinate_channels,
+    make_patches,
+    patch_coordinates,
+    patch_widths,
+    stitch_patches,
+)
 from operators.models.fno import FNO
 
 
@@ -33,9 +41,15 @@ class MultigridFNO(nn.Module):
     boundary : {"periodic", "replicate", "zero"}
         How fields go on beyond the grid.
     positional_embedding : {"grid", None}
-        Whether the coordinates of its points (``j / n`` on the whole field, not on the patch) are appended to a patch.
+        Whether coordinates of its points are appended to a patch: where they lie in the whole field (by their cosine
+        and sine where it is periodic) and in the patch.
     patches_at_once : int or None
         Patches mapped at a time, over all samples of a batch; None for all.
+    coarse_solution : bool
+        Whether a second FNO with the same arguments first maps whole fields, on every ``2**levels``-th point of each
+        axis. What it finds is interpolated, becomes further input of the patches, and they correct it: the two grids
+        of multigrid. The published operator has no such thing. Where a solution depends on the whole field, as after a
+        long time, patches alone are slow to learn it.
 
     Raises
     ------
@@ -70,6 +84,7 @@ class MultigridFNO(nn.Module):
         factorization: str | None = "tucker",
         rank: float | Sequence[int] = 0.1,
         separable: bool = False,
+        coarse_solution: bool = False,
     ) -> None:
         super().__init__()
         for name, value in {"levels": levels, "patches_at_once": patches_at_once, "in_channels": in_channels}.items():
@@ -90,18 +105,25 @@ class MultigridFNO(nn.Module):
         self.boundary = boundary
         self.positional_embedding = positional_embedding
         self.patches_at_once = patches_at_once
-        self.fno = FNO(
-            n_modes,
-            (levels + 1) * in_channels + (len(n_modes) if positional_embedding else 0),
-            out_channels,
-            hidden_channels,
-            n_layers,
-            positional_embedding=None,
-            norm=norm,
-            factorization=factorization,
-            rank=rank,
-            separable=separable,
-        )
+        coordinates = coordinate_channels(len(n_modes), boundary) if positional_embedding else 0
+        channels = in_channels + (out_channels if coarse_solution else 0)
+
+        def make(channels: int, embedding: str | None) -> FNO:
+            return FNO(
+                n_modes,
+                channels,
+                out_channels,
+                hidden_channels,
+                n_layers,
+                positional_embedding=embedding,
+                norm=norm,
+                factorization=factorization,
+                rank=rank,
+                separable=separable,
+            )
+
+        self.fno = make((levels + 1) * channels + coordinates, None)
+        self.coarse = make(in_channels, positional_embedding) if coarse_solution else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the operator.
@@ -123,13 +145,25 @@ class MultigridFNO(nn.Module):
             )
         grid = x.shape[2:]
         widths = patch_widths(grid, self.padding_fraction)
+        count = len(x) * 2 ** (self.levels * dimensions)
+        at_once = self.patches_at_once or count
+        coarse = None
+        if self.coarse is not None:
+            check_patches(grid, self.levels)
+            coarse = _apply(self.coarse, restrict(x, 2**self.levels, self.boundary), at_once < count)
+            coarse = prolong(coarse, grid, self.boundary)
+            x = torch.cat([x, coarse], dim=1)
         patches = make_patches(x, self.levels, widths, self.boundary)
         if self.positional_embedding:
-            coordinates = patch_coordinates(grid, self.levels, widths, x)
+            coordinates = patch_coordinates(grid, self.levels, widths, self.boundary, x)
             patches = torch.cat([patches, coordinates.repeat(len(x), *[1] * (dimensions + 1))], dim=1)
-        groups = patches.split(self.patches_at_once or len(patches))
-        if len(groups) > 1 and torch.is_grad_enabled():
-            mapped = [checkpoint(self.fno, group, use_reentrant=False) for group in groups]
-        else:
-            mapped = [self.fno(group) for group in groups]
-        return stitch_patches(torch.cat(mapped), self.levels, widths)
+        mapped = torch.cat([_apply(self.fno, group, at_once < count) for group in patches.split(at_once)])
+        fine = stitch_patches(mapped, self.levels, widths)
+        return fine if coarse is None else coarse + fine
+
+
+def _apply(module: nn.Module, x: Tensor, again: bool) -> Tensor:
+    """What a module makes of x; in training computed once more for its gradient, if asked for, to keep less."""
+    repeat = again and torch.is_grad_enabled()
+    result: Tensor = checkpoint(module, x, use_reentrant=False) if repeat else module(x)
+    return result

@@ -48,13 +48,15 @@ def constant(optimizer: Optimizer, total_steps: int, warmup: float = 0.0) -> LRS
 
 
 @schedulers.register("cosine")
-def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05, final: float = 0.0) -> LRScheduler:
+def cosine(
+    optimizer: Optimizer, total_steps: int, warmup: float = 0.05, final: float = 0.0, length: float = 1.0
+) -> LRScheduler:
     r"""Linear warm-up, then half a cosine down.
 
     With ``w = warmup * total_steps`` the rate of step ``s`` is the optimizer's, times
 
     .. math:: \min\Bigl(\frac{s + 1}{w}, 1\Bigr) \text{ for } s < w, \qquad
-              f + (1 - f) \frac{1 + \cos(\pi (s - w) / (S - w))}{2} \text{ after.}
+              f + (1 - f) \frac{1 + \cos(\pi (s - w) / (\ell S - w))}{2} \text{ after.}
 
     Parameters
     ----------
@@ -65,6 +67,9 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05, final: 
         Fraction of the steps that warm up.
     final : float
         ``f``, the last rate over the largest.
+    length : float
+        ``l``, at least 1: where the cosine ends, over all steps. Recipes that train 20 epochs with torch's
+        ``CosineAnnealingLR(T_max=30)``, as neuraloperator's examples do, have 1.5, and stop at a quarter of the rate.
 
     Examples
     --------
@@ -73,9 +78,11 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05, final: 
     >>> schedulers.build("cosine", optimizer, total_steps=10, warmup=0.2).get_last_lr()
     [0.5]
     """
+    if not length >= 1.0:
+        raise ValueError(f"scheduler.length must be at least 1, got {length}")
 
     def factor(step: int, warm: float) -> float:
-        progress = min((step - warm) / (total_steps - warm), 1.0)
+        progress = min((step - warm) / (length * total_steps - warm), 1.0)
         return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
     return _after_warmup(optimizer, total_steps, warmup, factor)

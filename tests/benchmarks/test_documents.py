@@ -44,3 +44,8 @@ def test_label_tolerance(benchmarks):
     page = (ROOT / "docs" / "label-tolerance.md").read_text()
     assert benchmarks("label_tolerance").label_table() in page
     assert benchmarks("label_tolerance").operator_table() in page
+
+
+def test_models(benchmarks):
+    report = json.loads((ROOT / "benchmarks" / "results" / "neuralop_darcy.json").read_text())
+    assert benchmarks("neuralop_darcy").table(report) in (ROOT / "docs" / "models.md").read_text()

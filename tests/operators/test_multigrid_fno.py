@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from operators.layers.multigrid_patches import make_patches, patch_coordinates, patch_widths, stitch_patches
+from operators.layers.grid_transfer import prolong, restrict
+from operators.layers.multigrid_patches import (
+    coordinate_channels,
+    make_patches,
+    patch_coordinates,
+    patch_widths,
+    stitch_patches,
+)
 from operators.models import FNO, MultigridFNO
 
 GRIDS = [(16,), (8, 16), (24, 16), (8, 8, 16)]
@@ -61,21 +68,29 @@ def test_the_coarsest_view_shows_a_whole_periodic_axis(levels):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_coordinates_are_those_of_the_whole_field_and_go_on(grid):
-    widths = patch_widths(grid, 0.2)
-    axes = np.meshgrid(*[np.arange(-w, n + w) / n for n, w in zip(grid, widths, strict=True)], indexing="ij")
-    coordinates = patch_coordinates(grid, 2, widths, torch.zeros(1, dtype=torch.float64)).numpy()
-    for place, patch in zip(itertools.product(range(4), repeat=len(grid)), coordinates, strict=True):
-        cut = tuple(slice(i * n // 4, (i + 1) * n // 4 + 2 * w) for i, n, w in zip(place, grid, widths, strict=True))
-        np.testing.assert_allclose(patch, np.stack([axis[cut] for axis in axes]), rtol=1e-14, atol=1e-14)
+@pytest.mark.parametrize("boundary", ["periodic", "zero"])
+def test_coordinates_are_those_of_the_whole_field_and_of_the_patch_and_go_on(grid, boundary):
+    d, widths = len(grid), patch_widths(grid, 0.2)
+    coordinates = patch_coordinates(grid, 2, widths, boundary, torch.zeros(1, dtype=torch.float64)).numpy()
+    for place, patch in zip(itertools.product(range(4), repeat=d), coordinates, strict=True):
+        points = [np.arange(-w, n // 4 + w) for n, w in zip(grid, widths, strict=True)]
+        inside = np.meshgrid(*[j / (n // 4) for j, n in zip(points, grid, strict=True)], indexing="ij")
+        shifted = [j + i * n // 4 for i, j, n in zip(place, points, grid, strict=True)]
+        whole = np.stack(np.meshgrid(*[j / n for j, n in zip(shifted, grid, strict=True)], indexing="ij"))
+        waves = [np.cos(2 * np.pi * whole), np.sin(2 * np.pi * whole)]
+        expected = np.concatenate([*(waves if boundary == "periodic" else [whole]), np.stack(inside)])
+        assert len(patch) == coordinate_channels(d, boundary)
+        np.testing.assert_allclose(patch, expected, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("grid", [(16,), (8, 16), (8, 6, 8)])
 @pytest.mark.parametrize("patches_at_once", [1, 3, 1000])
-def test_groups_of_patches_give_the_outputs_and_gradients_of_all(grid, patches_at_once):
+@pytest.mark.parametrize("coarse_solution", [False, True])
+def test_groups_of_patches_give_the_outputs_and_gradients_of_all(grid, patches_at_once, coarse_solution):
     torch.manual_seed(0)
-    arguments = {"n_modes": [4] * len(grid), "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 2,
-                 "padding_fraction": 0.2, "boundary": "replicate", "rank": 0.5}  # fmt: skip
+    arguments = {"n_modes": [2] * len(grid), "in_channels": 2, "out_channels": 1, "hidden_channels": 4, "n_layers": 2,
+                 "padding_fraction": 0.2, "boundary": "replicate", "rank": 0.5,
+                 "coarse_solution": coarse_solution}  # fmt: skip
     together = MultigridFNO(**arguments).double()
     grouped = MultigridFNO(**arguments, patches_at_once=patches_at_once).double()
     grouped.load_state_dict(together.state_dict())
@@ -109,6 +124,38 @@ def test_groups_of_patches_keep_little_for_the_gradient():
     # A group of 2 of 32 patches, 22 x 22 instead of 64 x 64 points: what is kept before the gradient is taken is less
     # than a twentieth, and one group more while it is.
     assert kept(MultigridFNO(**arguments, levels=2, patches_at_once=2)) < kept(FNO(**arguments)) / 20
+
+
+@pytest.mark.parametrize("grid", [(16,), (8, 24), (8, 8, 8)])
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+def test_what_the_coarse_grid_carries_comes_back_from_it(grid, boundary):
+    # The longest waves where the field is periodic; else what is linear along each axis between coarse points.
+    generator = torch.Generator().manual_seed(0)
+    axes = [torch.arange(n, dtype=torch.float64) for n in grid]
+    fields = torch.ones(2, 3, *grid, dtype=torch.float64)
+    for k, (n, axis) in enumerate(zip(grid, axes, strict=True)):
+        if boundary == "periodic":
+            along = torch.sin(2 * np.pi * axis / n + torch.rand(1, generator=generator)) * (n > 8) + 1.0
+        else:
+            nodes = np.append(np.random.default_rng(k).standard_normal(n // 4), 0.0)
+            nodes[-1] = 0.0 if boundary == "zero" else nodes[-2]
+            along = torch.from_numpy(np.interp(axis.numpy() / 4, np.arange(n // 4 + 1), nodes))
+        fields = fields * along.reshape(-1, *[1] * (len(grid) - 1 - k))
+    coarse = restrict(fields, 4, boundary)
+    assert coarse.shape == (2, 3, *(n // 4 for n in grid))
+    torch.testing.assert_close(prolong(coarse, grid, boundary), fields, rtol=1e-12, atol=1e-12)
+
+
+def test_patches_correct_the_coarse_solution():
+    torch.manual_seed(0)
+    model = MultigridFNO((2, 2), 1, 1, 4, levels=2, n_layers=1, coarse_solution=True).double()
+    x = torch.randn(2, 1, 16, 24, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in model.fno.parameters():
+            parameter.zero_()
+        coarse = prolong(model.coarse(restrict(x, 4, "periodic")), (16, 24), "periodic")
+        assert coarse.abs().max() > 1e-3
+        torch.testing.assert_close(model(x), coarse, rtol=0, atol=1e-14)
 
 
 def test_commutes_with_translations_by_whole_patches():

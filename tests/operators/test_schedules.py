@@ -56,6 +56,19 @@ def test_step_is_torchs_steplr_per_epoch():
     np.testing.assert_allclose(rates, expected, rtol=1e-12)
 
 
+def test_a_cosine_may_stop_on_its_way():
+    # neuraloperator's examples: 20 epochs with CosineAnnealingLR(T_max=30), once an epoch.
+    rates = rates_of("cosine", steps=20, warmup=0.0, length=1.5)
+    optimizer = optimizers.build("sgd", [nn.Parameter(torch.zeros(1))], lr=2.0)
+    annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=30)
+    expected = []
+    for _ in range(20):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        annealing.step()
+    np.testing.assert_allclose(rates, expected, rtol=1e-12)
+
+
 def test_one_cycle_peaks_at_the_optimizers_rate():
     rates = rates_of("one_cycle", warmup=0.3)
     assert rates.max() == pytest.approx(2.0)
@@ -159,6 +172,7 @@ def test_a_schedule_goes_on_from_its_state(name, stop):
     ("name", "arguments", "message"),
     [
         ("constant", {"warmup": 1.0}, r"scheduler.warmup must be a fraction of the steps in \[0, 1\)"),
+        ("cosine", {"length": 0.5}, r"scheduler.length must be at least 1"),
         ("cosine", {"warmup": -0.1}, r"scheduler.warmup must be a fraction"),
         ("plateau", {"warmup": 1.5}, r"scheduler.warmup must be a fraction"),
         ("one_cycle", {"warmup": 1.5}, r"scheduler.warmup must be a fraction"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.evolve.family import EvolvingFamily
 from datagen.family import Family, LinearSystem, Sample
 from datagen.interchange.samples import INITIAL
 from solvers import Result
@@ -92,8 +93,8 @@ def input_fields(model: Any, family: Family, sample: Sample, state: Array | None
             "on another family"
         )
     known: dict[str, Any] = {**sample.scalars, **sample.fields}
-    if family.evolves:
-        current = family.initial(sample) if state is None else state  # type: ignore[attr-defined]
+    if isinstance(family, EvolvingFamily):
+        current = family.initial(sample) if state is None else state
         for number, name in enumerate(outputs):
             known[name] = known[INITIAL + name] = current[number]
     names = [channel.name for channel in getattr(model, "inputs", [])] or [f.name for f in family.role("input")]

@@ -197,7 +197,9 @@ class _Steps:
         self.warm.run(lambda: solve(A, b, x0=x0, null_space=null_space, **self.arguments))
         self.from_zero.run(lambda: solve(A, b, null_space=null_space, **self.arguments))
         self.unusable += not np.isfinite(predicted).all()
-        self.errors.append(float(np.linalg.norm(predicted - result.x) / max(np.linalg.norm(result.x), 1e-300)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = np.linalg.norm(predicted - result.x) / max(np.linalg.norm(result.x), 1e-300)
+        self.errors.append(float(error))
         relative = result.residual_norm / max(float(np.linalg.norm(b)), 1e-300)
         order = list(Status)  # from best to worst
         if self.worst is None or order.index(result.status) > order.index(self.worst.status):

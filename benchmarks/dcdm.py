@@ -37,7 +37,7 @@ FAMILIES = ("box", "jumps")
 
 
 def right_hand_sides(A: StencilOperator) -> dict[str, np.ndarray]:
-    """Sources by name: a plume's pair of bumps, ones, white noise, and A times white noise, as the training data begin."""
+    """Sources by name: a plume's pair of bumps, ones, white noise, and A times noise, as training data begin."""
     rng = np.random.default_rng(0)
     axes = [np.arange(n) / n for n in A.grid_shape]
     points = np.meshgrid(*axes, indexing="ij")

@@ -78,7 +78,9 @@ def data_seconds(store: Store) -> float | None:
     ----------
     store : Store
     """
-    found = [read_json(path) for split in ("train", "validation") for path in sorted((store.path / split).glob("*.json"))]
+    found = [
+        read_json(path) for split in ("train", "validation") for path in sorted((store.path / split).glob("*.json"))
+    ]
     seconds = [sidecar.get("seconds", {}).get("total") for sidecar in found]
     return math.fsum(seconds) if seconds and None not in seconds else None
 

@@ -26,8 +26,8 @@ from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.implicit_family import ImplicitFamily
 from datagen.family import Family, LinearSystem, Sample
 from operators.directions import Directions
-from operators.hybrid_steps import CertifiedSteps, certify_steps
 from operators.guesses import Array, first_guess, input_fields
+from operators.hybrid_steps import CertifiedSteps, certify_steps
 from solvers import Result, conjugate_directions, solve
 from solvers.precondition import preconditioners
 
@@ -165,9 +165,10 @@ def certify(
             f"family {family.name} {what}: there is nothing that a linear solver could certify. Steady families, and "
             "those with implicit steps (heat, wave), have such systems"
         )
-    system = family.system(sample)
+    # Two alike: what the first solve learns of its matrix would make the second one quicker.
+    system, without = family.system(sample), family.system(sample)
     arguments: dict[str, Any] = dict(rtol=rtol, maxiter=maxiter, null_space=system.null_space)
-    arguments["M"] = preconditioners.build("jacobi" if M == "auto" else M) if isinstance(M, str) else M
+    arguments["M"] = "jacobi" if isinstance(M, str) and M == "auto" else M  # a name is set up anew in each solve
     outputs = [f.name for f in family.role("output")]
 
     began = time.perf_counter()
@@ -184,11 +185,12 @@ def certify(
     predict_seconds = time.perf_counter() - began
 
     if propose is not None:
-        result = conjugate_directions(system.A, system.b, propose, guess, **arguments)
-        from_zero = solve(system.A, system.b, "cg", throw=False, **arguments)
+        own = preconditioners.build(arguments["M"]) if isinstance(arguments["M"], str) else arguments["M"]
+        result = conjugate_directions(system.A, system.b, propose, guess, **{**arguments, "M": own})
+        method = "cg"
     else:
         result = solve(system.A, system.b, method, x0=guess, throw=False, **arguments)
-        from_zero = solve(system.A, system.b, method, throw=False, **arguments)
+    from_zero = solve(without.A, without.b, method, throw=False, **arguments)
     if not np.isfinite(u).all():
         said = "the prediction is not finite, so the solver started from zero"
         result = replace(result, reason="; ".join(filter(None, [result.reason, said])))

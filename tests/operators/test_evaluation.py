@@ -333,5 +333,7 @@ def test_what_has_no_linear_systems_is_refused_before_anything_is_measured(tmp_p
     config = make_config(model={"name": "fno", "n_modes": [4], "hidden_channels": 4, "n_layers": 1})
     config["trainer"]["epochs"] = 1
     checkpoint = train(config, store).out / "best.pt"
-    with pytest.raises(ValueError, match="hybrid=true: only predictions of steady families, and of those with implicit"):
+    with pytest.raises(
+        ValueError, match="hybrid=true: only predictions of steady families, and of those with implicit"
+    ):
         evaluate(checkpoint, store, tmp_path / "out", "cpu", hybrid=True)

@@ -21,6 +21,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from threadpoolctl import threadpool_limits
@@ -122,6 +123,7 @@ def main() -> None:
     with threadpool_limits(1):
         store = dataset(arguments.work / "darcy", arguments.quick)
     checkpoint = trained(arguments.work / "tfno", store, 1 if arguments.quick else arguments.epochs, arguments.device)
+    torch.set_num_threads(1)  # of what is measured, as of the solvers
     content: dict[str, Any] = {"format_version": 1, "created": strftime("%Y-%m-%dT%H:%M:%S%z"), "measured": {}}
     with threadpool_limits(1):
         content["machine"] = machine()

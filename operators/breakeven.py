@@ -184,7 +184,7 @@ def section(measured: Mapping[str, Any]) -> list[str]:
     data, training = (measured[key] for key in ("data_seconds", "training_seconds"))
     lines += [
         "",
-        "Mean iterations and median milliseconds of a sample, set-up of the preconditioner and the prediction included. "
+        "Mean iterations and median milliseconds of a sample, set-up of the preconditioner and prediction included. "
         f"The dataset took {cell(data, '.3g')} s, the training {cell(training, '.3g')} s. Break-even:",
         "",
     ]

@@ -89,8 +89,8 @@ def input_fields(model: Any, family: Family, sample: Sample, state: Array | None
     theirs = [channel.name for channel in getattr(model, "outputs", [])] or outputs
     if theirs != outputs:
         raise ValueError(
-            f"the model predicts {', '.join(theirs)}, and family {family.name} has {', '.join(outputs)}: it was trained "
-            "on another family"
+            f"the model predicts {', '.join(theirs)}, and family {family.name} has {', '.join(outputs)}: it was "
+            "trained on another family"
         )
     known: dict[str, Any] = {**sample.scalars, **sample.fields}
     if isinstance(family, EvolvingFamily):

@@ -6,8 +6,8 @@ least,
 
     x0 = w + s (u - w),    s = <u - w, b - A w> / <u - w, A (u - w)>    (A symmetric positive definite),
 
-after which ``||x - x0||_A <= ||x - w||_A``: in the norm that conjugate gradients minimise, the prediction is never worse
-than none. (Hegedues 1991 with w = 0; the tolerance stays tied to ``||b||``, so a good guess is not punished.)
+after which ``||x - x0||_A <= ||x - w||_A``: in the norm that conjugate gradients minimise, the prediction is never
+worse than none. (Hegedues 1991 with w = 0; the tolerance stays tied to ``||b||``, so a good guess is not punished.)
 
 Of a steady system w is zero. Of a step in time it is what an integrator guesses (`operators.hybrid_steps`). An operator
 of ``task=linear_system`` goes on proposing directions until the end (`operators.directions`).

@@ -1,4 +1,4 @@
-"""Deep conjugate directions as published: the network against numpy, its parameters, and proposals inside the solver."""
+"""Deep conjugate directions as published: the network against numpy, its parameters, its proposals in the solver."""
 
 import numpy as np
 import pytest

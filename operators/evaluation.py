@@ -123,8 +123,8 @@ def evaluate(
         if certified_samples:
             content["operators"][name]["certified"] = _certify(predictor, store, certified_samples)
         if hybrid:
-            measured = breakeven.measure(predictor, store, certified_samples or breakeven.SAMPLES)
-            content["operators"][name]["hybrid"] = measured
+            worth = breakeven.measure(predictor, store, certified_samples or breakeven.SAMPLES)
+            content["operators"][name]["hybrid"] = worth
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "errors.csv", _errors_of_samples(tallies, operators))
     pictures = draw_all(out, content, operators, contenders, tallies, readers)

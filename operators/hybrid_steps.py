@@ -196,8 +196,8 @@ class _Steps:
         self.from_zero.run(lambda: solve(A, b, null_space=null_space, **self.arguments))
         self.unusable += not np.isfinite(predicted).all()
         with np.errstate(over="ignore", invalid="ignore"):
-            error = np.linalg.norm(predicted - result.x) / max(np.linalg.norm(result.x), 1e-300)
-        self.errors.append(float(error))
+            error, size = float(np.linalg.norm(predicted - result.x)), float(np.linalg.norm(result.x))
+        self.errors.append(error / size if size else error)
         relative = result.residual_norm / max(float(np.linalg.norm(b)), 1e-300)
         order = list(Status)  # from best to worst
         if self.worst is None or order.index(result.status) > order.index(self.worst.status):

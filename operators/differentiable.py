@@ -1,7 +1,7 @@
 r"""Matrices of diffusion as functions of their coefficient, for torch to differentiate: what `solvers.autograd` solves.
 
-With them a PDE is a layer: coefficient field in, solution out, proved to a tolerance on the way, and gradients through it
-by the adjoint equation. `docs/tutorials/learn-a-coefficient.md` learns a field from a few values of u.
+With them a PDE is a layer: coefficient field in, solution out, proved to a tolerance on the way, and gradients through
+it by the adjoint equation. `docs/tutorials/learn-a-coefficient.md` learns a field from a few values of u.
 """
 
 import torch
@@ -55,10 +55,11 @@ def diffusion_values(coefficient: Tensor, pattern: StencilOperator) -> Tensor:
         raise ValueError(f"coefficient must have the grid's shape {tuple(grid)}, got {tuple(coefficient.shape)}")
     unit = [tuple(int(i == axis) for i in range(d)) for axis in range(d)]
     needed = {(0,) * d, *unit, *(tuple(-i for i in e) for e in unit)}
-    if {tuple(offset) for offset in pattern.offsets} != needed or "node" in pattern.centring or pattern.mask is not None:
+    masked = pattern.mask is not None
+    if {tuple(offset) for offset in pattern.offsets} != needed or "node" in pattern.centring or masked:
         raise ValueError(
             f"pattern must be a cell-centred stencil of the {2 * d + 1} points {sorted(needed)} without a mask, got "
-            f"{sorted(pattern.offsets)}, centring {pattern.centring}, {'no' if pattern.mask is None else 'a'} mask"
+            f"{sorted(pattern.offsets)}, centring {pattern.centring}, {'a' if masked else 'no'} mask"
         )
     found: dict[tuple[int, ...], Tensor] = {}
     diagonal = torch.zeros_like(coefficient)

@@ -1,4 +1,4 @@
-"""Training through the solver: the matrix against the discretisation's own, gradients, and a coefficient learned back."""
+"""Training through the solver: the matrix against the discretisation's own, gradients, a coefficient learned back."""
 
 import numpy as np
 import pytest

@@ -264,8 +264,34 @@ class CommonBatchNorm(_BatchNorm):
         return output.to(input.dtype)
 
 
+_idle = False  # whether this rank's samples only fill a share that would be empty
+
+
+def batch_mean(mean: Tensor, count: int) -> Tensor:
+    """The mean over the samples that all ranks have of a batch, out of each rank's own; no gradient goes through it.
+
+    Every rank must call it, as often as the others. A rank whose samples are not counted (`set_idle`) adds nothing.
+
+    Parameters
+    ----------
+    mean : Tensor
+        Over this rank's samples.
+    count : int
+        How many they are.
+    """
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return mean.detach()
+    counted = 0 if _idle else count
+    counts = mean.new_full((1,), counted)
+    total = torch.cat([counted * mean.detach().reshape(-1), counts])
+    dist.all_reduce(total)
+    return (total[:-1] / total[-1]).reshape(mean.shape)
+
+
 def set_idle(model: nn.Module, idle: bool, ranks: Ranks) -> None:
-    """Say whether this rank's samples only fill a share that would be empty: batch norms then leave them out.
+    """Say whether this rank's samples only fill a share that would be empty.
+
+    Batch norms and `batch_mean` then leave them out.
 
     Parameters
     ----------
@@ -273,8 +299,10 @@ def set_idle(model: nn.Module, idle: bool, ranks: Ranks) -> None:
     idle : bool
     ranks : Ranks
     """
+    global _idle
     if ranks.size == 1:
         return
+    _idle = idle
     for module in model.modules():
         if isinstance(module, CommonBatchNorm):
             module.idle = idle

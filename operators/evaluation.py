@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.evolve.implicit_family import ImplicitFamily
 from datagen.files import json_bytes, read_json, write_atomically
 from datagen.store import Store
+from operators import breakeven
 from operators.checkpoint import load_checkpoint
 from operators.contenders import Chunk, Contender, baselines, chunks, of_operator
 from operators.data import periodic_axes
@@ -48,6 +50,7 @@ def evaluate(
     certified_samples: int = 0,
     metrics: str | Sequence[str] | None = None,
     lead_time: float | None = None,
+    hybrid: bool = False,
 ) -> dict[str, Any]:
     """Measure one or several checkpoints on a dataset's test split, beside naive predictors, and write it all down.
 
@@ -72,6 +75,9 @@ def evaluate(
         Registered metrics or losses to report; `operators.metrics.METRICS` if left out.
     lead_time : float, optional
         Of one step of a rollout, in physical time; by default what the operator was trained for.
+    hybrid : bool
+        Whether to measure what predictions save a solver at several tolerances, and after how many solves the operator
+        has paid (`operators.breakeven`); of as many test samples as ``certified_samples`` says, or 10.
 
     Returns
     -------
@@ -94,7 +100,7 @@ def evaluate(
     periodic = periodic_axes(store)
     measured = applicable(names, store.shape, periodic)
     operators = _operators(paths, store, device)
-    _check_certifiable(certified_samples, store, operators)
+    _check_certifiable(certified_samples, hybrid, store)
     _refuse_another_evaluation(out, paths, store)
     if not store.sizes.get("test"):
         raise ValueError(f"dataset {store.path} has no test samples; it has {dict(store.sizes)}")
@@ -118,6 +124,9 @@ def evaluate(
     for name, predictor in operators.items():
         if certified_samples:
             content["operators"][name]["certified"] = _certify(predictor, store, certified_samples)
+        if hybrid:
+            worth = breakeven.measure(predictor, store, certified_samples or breakeven.SAMPLES)
+            content["operators"][name]["hybrid"] = worth
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "errors.csv", _errors_of_samples(tallies, operators))
     pictures = draw_all(out, content, operators, contenders, tallies, readers)
@@ -160,18 +169,21 @@ def _operators(paths: Sequence[Path], store: Store, device: str) -> dict[str, Pr
     return dict(zip(names, loaded, strict=True))
 
 
-def _check_certifiable(count: int, store: Store, operators: Mapping[str, Predictor]) -> None:
+def _check_certifiable(count: int, hybrid: bool, store: Store) -> None:
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
         raise ValueError(f"certify must be a whole number that is not negative, got {count!r}")
-    if count and not store.family.made_by_solving:
+    if not isinstance(hybrid, bool):
+        raise ValueError(f"hybrid must be true or false, got {hybrid!r}")
+    asked = f"certify={count}" if count else "hybrid=true"
+    if (count or hybrid) and not store.family.made_by_solving:
         raise ValueError(
-            f"certify={count}: the samples of {store.path} come from a file, and there is no equation to "
-            "certify predictions against; leave certify out"
+            f"{asked}: the samples of {store.path} come from a file, and there is no equation to "
+            "certify predictions against; leave it out"
         )
-    if count and store.evolves:
+    if (count or hybrid) and store.evolves and not isinstance(store.family, ImplicitFamily):
         raise ValueError(
-            f"certify={count}: only predictions of steady families can be finished by a linear solver, and "
-            f"{store.path} holds {store.family.name}, which evolves in time; leave certify out"
+            f"{asked}: only predictions of steady families, and of those with implicit steps, can be finished by a "
+            f"linear solver, and {store.path} holds {store.family.name}, which evolves in time without; leave it out"
         )
 
 
@@ -325,16 +337,19 @@ def _rollout(
 
 
 def _certify(predictor: Predictor, store: Store, count: int) -> dict[str, Any]:
-    """Finish the first test samples by conjugate gradients, from the prediction and from zero."""
-    residuals, guided, unguided = [], [], []
+    """Finish the first test samples by conjugate gradients, from the prediction and without it."""
+    residuals, guided, unguided, certified = [], [], [], 0
     for index in range(min(count, store.sizes["test"])):
         sample = store.sample("test", index)
         done = certify(predictor, store.family, sample, CERTIFIED_RTOL)
-        residuals.append(done.result.residual_norm / float(np.linalg.norm(store.family.system(sample).b)))
-        guided.append(done.result.iterations)
-        unguided.append(done.from_zero.iterations)
+        certified += done.converged
+        residuals.append(done.relative_residual)
+        with_it, without = done.iterations
+        guided.append(with_it)
+        unguided.append(without)
     return {
         "samples": len(residuals),
+        "certified": certified,
         "rtol": CERTIFIED_RTOL,
         "worst_relative_residual": max(residuals),
         "mean_iterations_from_prediction": float(np.mean(guided)),

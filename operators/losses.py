@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from operators.distributed import batch_mean
 from solvers.registry import Registry, fits, near_names
 
 Loss = Callable[..., Tensor]
@@ -146,7 +147,8 @@ def relative_l1_by_group(
     with the sums over the samples s of the batch and ``N_g`` the values of a group in it. The components of a vector
     belong in one group: the small one then does not weigh as much as the large one. As the ratio is the batch's, a
     sample that is zero everywhere (a fluid still at rest) does no harm; it also depends on which samples meet in a
-    batch, so it is not the mean of a loss a sample, and two halves of a batch do not average to the whole.
+    batch, so it is not the mean of a loss a sample. Under ``torchrun`` the batch is that of all ranks; computed in
+    parts (``trainer.accumulate``), each part is a batch of its own, and they do not average to the whole.
 
     Parameters
     ----------
@@ -187,7 +189,9 @@ def relative_l1_by_group(
             f"{chosen}"
         )
     axes = (0, *range(2, target.ndim))
-    error, size = (prediction - target).abs().mean(dim=axes), target.abs().mean(dim=axes)
+    error = (prediction - target).abs().mean(dim=axes)
+    # Below the line stands the whole batch: the mean of the ranks' ratios, by their samples, is then its ratio.
+    size = batch_mean(target.abs().mean(dim=axes), len(target))
     ratios = [error[group].mean() / (size[group].mean() + 1e-10) for group in chosen]
     return torch.stack(ratios)[None]
 

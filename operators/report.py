@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from operators.breakeven import section
 from operators.predict import Predictor
 from operators.run_folder import flatten
 
@@ -232,10 +233,15 @@ def _operator(name: str, predictor: Predictor, content: Mapping[str, Any]) -> li
     if "certified" in entry:
         c = entry["certified"]
         guided, unguided = c["mean_iterations_from_prediction"], c["mean_iterations_from_zero"]
+        without = "from the slopes of the steps before" if "rollout" in content else "from zero"
+        all_of_them = "" if c["certified"] == c["samples"] else f"; only {c['certified']} of them reached it"
         lines += [
             f"Certified: {c['samples']} test samples, finished by conjugate gradients from the prediction, satisfy "
             f"their equations to a relative residual of {c['worst_relative_residual']:.1e} or less (asked: "
-            f"{c['rtol']:.0e}). That took {guided:.1f} iterations on average, against {unguided:.1f} from zero.",
+            f"{c['rtol']:.0e}{all_of_them}). That took {guided:.1f} iterations on average, against {unguided:.1f} "
+            f"{without}.",
             "",
         ]
+    if "hybrid" in entry:
+        lines += section(entry["hybrid"])
     return lines

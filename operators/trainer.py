@@ -335,6 +335,7 @@ class _Training:
         with torch.no_grad(), state.averaged():
             for indices in torch.arange(len(examples)).split(2 * self.settings.batch_size):
                 for part in self._parts(indices):
+                    set_idle(state.model, part.counted == 0, self.ranks)
                     batch: Batch = examples.batch(part.indices).to(self.device)
                     prediction, target = state.task.predict(operator, batch), operator.scale(batch.targets)
                     means = [batch.average(loss(prediction, target)) for loss in measures.values()]

@@ -181,7 +181,8 @@ class TrainingState:
                 f"model {self.model_name!r} maps {tuple(sample.shape)} to {shape}, but the dataset's outputs need "
                 f"{expected}"
             )
-        self.loss(torch.zeros(expected), torch.zeros(expected))  # its arguments too: groups of channels, say
+        nothing = torch.zeros(expected, device=self.device)
+        self.loss(nothing, nothing)  # its arguments too: groups of channels, say
 
     def _check_checkpoint_fits(self, before: Mapping[str, Any]) -> None:
         out = self.config["out"]

@@ -20,7 +20,7 @@ Differential Equations II, section IV.6): its i-th stage starts from ``r = u + h
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +139,13 @@ class Implicit:
     def integrate(self, euler_step: EulerStep, start: Array, times: Sequence[float]) -> list[Array]:
         """The states at the given times of the solution that starts with `start` at time 0.
 
+        Arguments and errors are those of `states`, which gives them one after the other.
+        """
+        return list(self.states(euler_step, start, times))
+
+    def states(self, euler_step: EulerStep, start: Array, times: Sequence[float]) -> Iterator[Array]:
+        """The states of `integrate`, each as soon as it is known: those before a failure are not lost.
+
         Parameters
         ----------
         euler_step : callable
@@ -160,7 +167,7 @@ class Implicit:
             raise ValueError("Implicit: give a method and a step, or let a family's evolve supply them")
         solver = StepSolver() if self.solver is None else self.solver
         trajectory = _Trajectory(self.method, euler_step, solver)
-        states, u, now, h = [], start, 0.0, 0.0
+        u, now, h = start, 0.0, 0.0
         for time in times:
             if time > now:
                 steps = max(1, math.ceil((time - now) / self.step - 1e-9))
@@ -172,9 +179,8 @@ class Implicit:
                     u = trajectory.advance(u, now + i * h, h)
             if not np.isfinite(u).all():
                 raise FloatingPointError(f"the solution is no longer finite at t = {time:g}, with steps of {h:.3g}")
-            states.append(u)
+            yield u
             now = time
-        return states
 
 
 class _Trajectory:

@@ -1,6 +1,7 @@
 """``southwell-evaluate``: measure trained operators on a dataset's test split, beside naive predictors.
 
 southwell-evaluate checkpoint=runs/tfno/best.pt dataset.path=data/darcy64
+southwell-evaluate checkpoint=runs/tfno/best.pt dataset.path=data/darcy64 hybrid=true
 southwell-evaluate checkpoint=[runs/fno/best.pt,runs/tfno/best.pt] dataset.path=data/darcy64 out=runs/comparison
 """
 
@@ -27,16 +28,21 @@ def evaluate_command(config: dict[str, Any]) -> None:
         config["certify"],
         config["metrics"],
         config["lead_time"],
+        config["hybrid"],
     )
     for name, result in content["results"].items():
         print(f"{name}: test relative L2 {100 * result['relative_l2']['mean']:.2f} %")
     for name, entry in content["operators"].items():
+        whose = f"{name}: " if len(content["operators"]) > 1 else ""
         if "certified" in entry:
-            whose = f"{name}: " if len(content["operators"]) > 1 else ""
+            done = entry["certified"]
             print(
-                f"{whose}certified: {entry['certified']['samples']} solutions to relative residual "
-                f"{entry['certified']['worst_relative_residual']:.1e} or less"
+                f"{whose}certified: {done['certified']} of {done['samples']} solutions, the worst relative residual is "
+                f"{done['worst_relative_residual']:.1e}"
             )
+        for row in entry.get("hybrid", {}).get("breakeven", []):
+            pays = f"after {row['solves']:,} solves" if row["solves"] else "never"
+            print(f"{whose}as a first guess at rtol {row['rtol']:.0e} it has paid {pays}")
     print(f"report: {out / 'report.md'}")
 
 

@@ -13,4 +13,9 @@ MAX_POOL: dict[int, Callable[..., Tensor]] = {
     2: functional.max_pool2d,
     3: functional.max_pool3d,
 }
+AVERAGE_POOL: dict[int, Callable[..., Tensor]] = {
+    1: functional.avg_pool1d,
+    2: functional.avg_pool2d,
+    3: functional.avg_pool3d,
+}
 LINEAR_INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}

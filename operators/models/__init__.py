@@ -5,6 +5,7 @@ A model is a `torch.nn.Module` that maps ``(batch, in_channels, *grid)`` to ``(b
 ``southwell.models``.
 """
 
+from operators.models.dcdm import DCDM
 from operators.models.fno import FNO, TFNO
 from operators.models.lsm import LSM
 from operators.models.multigrid_fno import MultigridFNO
@@ -21,7 +22,8 @@ models.register("lsm")(LSM)
 models.register("multigrid_fno")(MultigridFNO)
 models.register("poseidon")(poseidon)
 models.register("pretrained")(pretrained)
+models.register("dcdm")(DCDM)
 models.register("scot")(ScOT)
 models.register("unet")(UNet)
 
-__all__ = ["FNO", "LSM", "TFNO", "MultigridFNO", "ScOT", "UNet", "models"]
+__all__ = ["DCDM", "FNO", "LSM", "TFNO", "MultigridFNO", "ScOT", "UNet", "models"]

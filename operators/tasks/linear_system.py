@@ -49,6 +49,22 @@ def stencil_product(stencil: Tensor, offsets: Sequence[Sequence[int]], field: Te
     return torch.stack([c * u[:, 0] for c, u in zip(stencil.unbind(1), shifted, strict=True)]).sum(dim=0)[:, None]
 
 
+def diagonal_over_mean(stencil: Tensor, offsets: Sequence[Sequence[int]]) -> Tensor:
+    """The diagonals of a batch of operators, each over its mean.
+
+    Parameters
+    ----------
+    stencil : Tensor, shape (batch, offsets, *grid)
+    offsets : sequence of integer sequences
+
+    Returns
+    -------
+    Tensor, shape (batch, 1, *grid)
+    """
+    centre = stencil[:, [[tuple(offset) for offset in offsets].index((0,) * (stencil.ndim - 2))]]
+    return centre / centre.mean(dim=tuple(range(1, centre.ndim)), keepdim=True)
+
+
 @dataclass(frozen=True)
 class SystemBatch(Batch):
     """Residuals, as inputs and as targets, and the stencils of their systems.
@@ -209,9 +225,8 @@ class LinearSystemTask:
         return torch.tensor(A.coefficients, dtype=torch.float32), torch.tensor(fields, dtype=torch.float32)
 
     def diagonal_of(self, stencil: Tensor) -> Tensor:
-        """The diagonals of matrices ``(batch, offsets, *grid)``, each over its mean, shape (batch, 1, *grid)."""
-        centre = stencil[:, [self.offsets.index((0,) * len(self.grid))]]
-        return centre / centre.mean(dim=tuple(range(1, centre.ndim)), keepdim=True)
+        """`diagonal_over_mean` of matrices with the offsets of this dataset's."""
+        return diagonal_over_mean(stencil, self.offsets)
 
     def examples(self, split: str) -> SystemExamples:
         """Residuals of all systems of a split."""

@@ -104,6 +104,7 @@ CASES = {
     "ddp of batch norms": (2, {"model": {"name": "normed"}}),
     "ddp in parts": (3, {"trainer": {"accumulate": 2, "ema": 0.9}}),
     "mixture": (2, {"trainer": {"epochs": 2}}),
+    "ddp of a loss a batch": (2, {"loss": {"name": "relative_l1_by_group", "groups": [[0]]}}),
     "fsdp": (2, {"trainer": {"distributed": "fsdp"}}),
     "fsdp of a transformer": (2, {"trainer": {"distributed": "fsdp", "epochs": 2}, "model": SCOT}),
     "fsdp in parts": (3, {"trainer": {"distributed": "fsdp", "accumulate": 2, "ema": 0.9}}),

@@ -262,3 +262,78 @@ def test_certified_samples_are_counted_and_reported(trained, make_store, tmp_pat
     assert certified["worst_relative_residual"] <= 1e-8
     assert certified["mean_iterations_from_zero"] == 1.0  # conjugate gradients on a multiple of the identity
     assert "Certified: 6 test samples" in (tmp_path / "report.md").read_text()
+
+
+def small_dataset(folder, pde):
+    from datagen.generate import generate
+    from datagen.store import Spec, open_store
+
+    spec = Spec(pde, 1, {"train": 3, "validation": 1, "test": 2}, 6, {"method": "auto", "rtol": 1e-8})
+    return open_store(generate(spec, folder, executor="serial"))
+
+
+def test_hybrid_says_what_predictions_save_and_when_they_have_paid(tmp_path, make_config):
+    store = small_dataset(tmp_path / "data", {"name": "darcy", "grid": 16})
+    model = {"name": "tfno", "n_modes": [4, 4], "hidden_channels": 4, "n_layers": 1}
+    config = make_config(model=model, trainer={"epochs": 1, "batch_size": 3}, out=str(tmp_path / "run"))
+    checkpoint = train(config, store).out / "best.pt"
+    measured = evaluate(checkpoint, store, tmp_path / "out", "cpu", hybrid=True)["operators"]["tfno"]["hybrid"]
+    assert measured["samples"] == 2
+    assert {row["rtol"] for row in measured["rows"]} == {1e-2, 1e-4, 1e-6, 1e-8}
+    assert all(row["certified"] == 2 for row in measured["rows"])
+    # An independent count: scipy's CG with Jacobi's preconditioner from zero.
+    import scipy.sparse.linalg as sla
+
+    def iterations(sample, rtol):
+        system, taken = store.family.system(sample), []
+        A = system.A.tocsr()
+        inverse = sla.LinearOperator(A.shape, matvec=lambda r: r / A.diagonal(), dtype=float)
+        sla.cg(A, system.b, rtol=rtol, M=inverse, callback=taken.append)
+        return len(taken)
+
+    for row in measured["rows"]:
+        if row["solver"] == "cg + jacobi":
+            expected = np.mean([iterations(store.sample("test", i), row["rtol"]) for i in range(2)])
+            assert row["iterations"]["without"] == pytest.approx(expected, abs=1)
+    assert any(row["solver"].startswith("auto") for row in measured["rows"])  # the suite's own choice takes part
+    # The break-even number is that of its definition, against the fastest row without the prediction.
+    assert measured["data_seconds"] > 0
+    for entry in measured["breakeven"]:
+        rows = [row for row in measured["rows"] if row["rtol"] == entry["rtol"]]
+        without = min(row["seconds"]["without"] for row in rows)
+        with_it = min(row["seconds"]["with"] for row in rows if row["seconds"]["with"] is not None)
+        cost = measured["data_seconds"] + measured["training_seconds"]
+        assert entry["without"]["seconds"] == without
+        if with_it < without:
+            assert entry["solves"] == int(np.ceil(cost / (without - with_it)))
+        else:
+            assert entry["solves"] is None
+    report = (tmp_path / "out/report.md").read_text()
+    assert "As a first guess of a solver, 2 test samples" in report
+    assert report.count("- rtol 1e-0") == 4
+
+
+@pytest.mark.slow
+def test_hybrid_of_steps_in_time(tmp_path, make_config):
+    pde = {"name": "heat", "grid": 12, "final_time": 0.4, "frames": 3, "step": 0.1}
+    store = small_dataset(tmp_path / "data", pde)
+    model = {"name": "tfno", "n_modes": [4, 4], "hidden_channels": 4, "n_layers": 1}
+    task = {"name": "time_pairs", "pairing": "one_step"}
+    config = make_config(model=model, task=task, trainer={"epochs": 1, "batch_size": 3}, out=str(tmp_path / "run"))
+    checkpoint = train(config, store).out / "best.pt"
+    found = evaluate(checkpoint, store, tmp_path / "out", "cpu", certified_samples=1, hybrid=True)["operators"]["tfno"]
+    assert found["certified"]["certified"] == found["certified"]["samples"] == 1
+    assert found["certified"]["worst_relative_residual"] <= 1e-8
+    assert all(row["certified"] == 1 for row in found["hybrid"]["rows"])
+    assert "from the slopes of the steps before" in (tmp_path / "out/report.md").read_text()
+
+
+def test_what_has_no_linear_systems_is_refused_before_anything_is_measured(tmp_path, make_config):
+    store = small_dataset(tmp_path / "data", {"name": "burgers", "grid": 16, "nu": 0.1, "frames": 2, "final_time": 0.1})
+    config = make_config(model={"name": "fno", "n_modes": [4], "hidden_channels": 4, "n_layers": 1})
+    config["trainer"]["epochs"] = 1
+    checkpoint = train(config, store).out / "best.pt"
+    with pytest.raises(
+        ValueError, match="hybrid=true: only predictions of steady families, and of those with implicit"
+    ):
+        evaluate(checkpoint, store, tmp_path / "out", "cpu", hybrid=True)

@@ -118,6 +118,8 @@ class Family(ABC):
     title: ClassVar[str]
     fields: ClassVar[tuple[Field, ...]]
     made_by_solving: ClassVar[bool] = True
+    # Of difficulty, where there is no configs/pde/NAME.yaml to declare them: datagen.difficulty.
+    levels: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     # Whether it is an `EvolvingFamily` (datagen.evolve), whose outputs have a frame a time.
     evolves: ClassVar[bool] = False
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.difficulty import LABEL_TYPE, label
 from datagen.draw import attempts, draw
 from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.work import counted
@@ -244,6 +245,7 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
             "sample": np.arange(shard.start, shard.stop),
             "attempt": np.array([s.attempt for s in solved]),
             "solver": np.array([s.method.encode()[:32] for s in solved], dtype="S32"),
+            **({"level": np.full(count, label(spec.level).encode(), LABEL_TYPE)} if spec.level else {}),
         },
         "cost": costs,
         "quality": quality,

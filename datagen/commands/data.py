@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from datagen.commands.cli import FAILED, REFUSED, check_configs, fail, handle_termination, said
 from datagen.commands.exchange import KEYS_HELP, export_command, import_command, show_command
+from datagen.difficulty import label
 from datagen.evolve.family import EvolvingFamily
 from datagen.files import read_json
 from datagen.folder import merge
@@ -25,7 +26,7 @@ from datagen.store import Store
 from datagen.validate import validate
 
 WRITERS = {"export": export_command, "import": import_command, "show": show_command}
-_COUNTS = ("iterations", "steps", "evaluations")
+_COUNTS = ("iterations", "steps", "evaluations", "work")
 
 
 def _frames(store: Store) -> str:
@@ -80,6 +81,7 @@ def _made(store: Store) -> list[str]:
     return [
         *([f"  inputs      {', '.join(given['fields'])} from {given['file']}"] if given else []),
         f"  parameters  {', '.join(f'{k}={v}' for k, v in spec['pde'].items() if k not in ('name', 'grid'))}",
+        *([f"  level       {label(spec['level']).replace(',', ', ')}"] if "level" in spec else []),
         f"  seed        {spec['seed']}",
         f"  solver      {solver}",
         f"  cost        {seconds:,.1f} core seconds, "

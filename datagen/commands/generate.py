@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from datagen.commands.cli import run
 from datagen.commands.own_families import offer_own_families
+from datagen.difficulty import at_level
 from datagen.draw import with_inputs
 from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.implicit import TOLERANCE
@@ -129,13 +130,15 @@ def generate_command(config: dict[str, Any]) -> None:
         raise ValueError(f"dry_run must be true or false, got {config['dry_run']!r}")
     index, count = config["shard"]["index"], config["shard"]["count"]
     check_share(index, count)
+    pde, level = at_level(config["pde"])
     spec = Spec(
-        pde=config["pde"],
+        pde=pde,
         seed=config["seed"],
         samples=config["samples"],
         shard_size=config["shard"]["size"],
         solver=config["solver"],
         dtype=config["store"]["dtype"],
+        level=level,
     )
     if config["inputs"] is not None:
         spec = with_inputs(spec, str(config["inputs"]))

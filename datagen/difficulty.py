@@ -135,8 +135,7 @@ def _check_declared(name: Any, levels: Any) -> None:
 
 def _refuse_contradiction(parameters: Mapping[str, Any], key: str, value: Any, level: str) -> None:
     """A parameter that was given another value than its default, and now gets a third one by a level."""
-    given, name = parameters.get(key), parameters.get("name")
-    families = load_families()
+    given, name, families = parameters.get(key), str(parameters.get("name")), load_families()
     if key not in parameters or given == value or name not in families:
         return  # `build` names what it does not know
     defaults = {f.name: f.default for f in fields(families[name])}  # type: ignore[arg-type]

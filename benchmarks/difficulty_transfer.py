@@ -13,9 +13,10 @@ small scOT) is trained on a mixture of a hard class and an easier one (`datagen.
 - hard     n hard samples and nothing else: what a budget buys without easier samples
 - ladder   a base of hard samples and n easier ones
 
-All take the same number of optimizer steps, are validated on the same hard samples and tested on the same hard ones,
-none of which is trained on. The compute ratio at equal error of a mixture with cost c and error e is ``C(e) / c``:
-C(e) is the cost at which hard samples alone reach e, between two points of their curve on logarithmic axes.
+All take the same number of optimizer steps (as nearly as whole epochs do), are validated on the same hard samples and
+tested on the same hard ones, none of which is trained on. The compute ratio at equal error of a mixture with cost c and
+error e is ``C(e) / c``: C(e) is the cost at which hard samples alone reach e, between two points of their curve on
+logarithmic axes.
 
 Datasets, mixtures and runs are in outputs/difficulty_transfer, results in results/difficulty_transfer: a file for each
 operator, mixture and seed.
@@ -73,8 +74,10 @@ class Study:
         N, of the mixtures by alpha.
     alphas, alone, base, extras
         Shares of hard samples; numbers of hard samples alone; hard samples of the ladder, and easier ones beside them.
-    held : int
-        Validation samples, and as many for the test.
+    held : (int, int)
+        Samples for validation and for the test.
+    measured : sequence of str
+        Output fields whose errors count, together.
     steps : int
         Optimizer steps of each training.
     """
@@ -87,7 +90,8 @@ class Study:
     alone: Sequence[int]
     base: int
     extras: Sequence[int]
-    held: int
+    held: tuple[int, int]
+    measured: Sequence[str]
     steps: int
 
     @property
@@ -112,7 +116,7 @@ class Study:
 
 STUDIES = {
     "flow": Study(
-        pde=["pde=flow", "pde.grid=64", "pde.final_time=2.0", "pde.frames=9"],
+        pde=["pde=flow", "pde.grid=64", "pde.final_time=4.0", "pde.frames=9"],
         hard=["pde.level.geometry=many", "pde.level.physics=high"],
         easier={
             "geometry": ["pde.level.geometry=none", "pde.level.physics=high"],
@@ -121,11 +125,12 @@ STUDIES = {
         },
         samples=128,
         alphas=(0.0, 0.0625, 0.125, 0.25, 0.5),
-        alone=(8, 16, 32, 64),
+        alone=(16, 32, 64),
         base=32,
         extras=(64, 192),
-        held=32,
-        steps=640,
+        held=(16, 32),
+        measured=("velocity_x", "velocity_y"),
+        steps=960,
     ),
     "darcy": Study(
         pde=["pde=darcy", "pde.grid=32"],
@@ -139,7 +144,8 @@ STUDIES = {
         alone=(16, 32, 64, 128),
         base=64,
         extras=(128, 448),
-        held=64,
+        held=(32, 64),
+        measured=("pressure",),
         steps=320,
     ),
 }
@@ -160,8 +166,8 @@ def spec(study: str, name: str) -> Spec:
     about = STUDIES[study]
     config = composed("generate", [*about.pde, *about.classes[name], "out=x"])
     pde, level = at_level(config["pde"])
-    held = about.held if name == "hard" else 0
-    sizes = {"train": about.needed(name), "validation": held, "test": held}
+    validation, test = about.held if name == "hard" else (0, 0)
+    sizes = {"train": about.needed(name), "validation": validation, "test": test}
     seed = list(about.classes).index(name)
     return Spec(pde, seed, sizes, 8, config["solver"], level=level)
 
@@ -194,7 +200,7 @@ def trained(study: str, model: str, name: str, seed: int, device: str) -> dict[s
     words = [f"experiment={MODELS[model]}", f"dataset.path={store.path}", f"out={out}", f"seed={seed}"]
     config = composed("train", [*words, f"trainer.device={device}"])
     if not store.evolves:
-        config["task"] = {"name": "static"}
+        config |= {"task": {"name": "static"}, "loss": "relative_l2"}
     examples = store.sizes["train"] * (len(store.times) - 1 if store.evolves else 1)
     config["trainer"]["epochs"] = max(1, round(about.steps / math.ceil(examples / config["trainer"]["batch_size"])))
     result = train(config, store)
@@ -206,18 +212,21 @@ def trained(study: str, model: str, name: str, seed: int, device: str) -> dict[s
         "cost": {unit: float(costs(store, unit).sum()) for unit in ("work", "seconds")},
         "parameters": predictor.parameter_count,
         "epochs": config["trainer"]["epochs"],
-        "test": test_errors(predictor, dataset(study, "hard")),
+        "test": test_errors(predictor, dataset(study, "hard"), about.measured),
     }
 
 
-def test_errors(predictor: Any, store: Store) -> dict[str, float]:
-    """Mean relative errors over samples, outputs and, in time, all steps from a frame to the next."""
+def test_errors(predictor: Any, store: Store, measured: Sequence[str]) -> dict[str, float]:
+    """Relative errors of some outputs together; means over samples and, in time, all steps from a frame to the next."""
+    channels = [number for number, channel in enumerate(predictor.outputs) if channel.name in measured]
     reader = Reader(store, "test", predictor.inputs, predictor.outputs)
     pairs = [(frame, frame + 1) for frame in range(len(store.times) - 1)] if store.evolves else [(0, -1)]
     found: dict[str, list[float]] = {name: [] for name in METRICS}
     for before, after in pairs:
         prediction = predictor.predict(reader.inputs(0, len(reader), before))
-        errors = measure(prediction, reader.outputs(0, len(reader), after), None, METRICS)
+        truth = reader.outputs(0, len(reader), after)
+        together = [fields[:, channels].reshape(len(fields), 1, -1, fields.shape[-1]) for fields in (prediction, truth)]
+        errors = measure(*together, None, METRICS)
         for name in METRICS:
             found[name].append(float(errors[name].mean()))
     return {name: float(np.mean(values)) for name, values in found.items()}
@@ -348,15 +357,36 @@ def _spread(values: np.ndarray) -> str:
     return f"{100 * values.mean():.2f}{deviation} %"
 
 
-def cost_table(study: str) -> str:
+def class_costs(study: str, workers: int) -> dict[str, Any]:
+    """What a sample of each class cost, of the datasets, which are made if they are not there."""
+    found = {}
+    for name in STUDIES[study].classes:
+        store = dataset(study, name, workers)
+        seconds = costs(store, "seconds")  # the first of a shard may have compiled
+        found[name] = {
+            "level": store.spec["level"],
+            "samples": store.sizes,
+            "work": float(costs(store).mean()),
+            "seconds_mean": float(seconds.mean()),
+            "seconds_median": float(np.median(seconds)),
+        }
+        print(name, found[name], flush=True)
+    return found
+
+
+def cost_table(study: str, folder: Path = FOLDER) -> str:
     """Markdown: what a sample of each class costs."""
-    lines = ["| class | level | work a sample | seconds a sample | hard over it, work |", "|---|---|---:|---:|---:|"]
-    means = {name: float(costs(dataset(study, name)).mean()) for name in STUDIES[study].classes}
-    for name, work in means.items():
-        store = dataset(study, name)
-        level = ", ".join(f"{axis} {one}" for axis, one in store.spec["level"].items())
-        seconds = float(np.median(costs(store, "seconds")))
-        lines.append(f"| {name} | {level} | {work:.3g} | {seconds:.2g} | {means['hard'] / work:.2f} |")
+    lines = [
+        "| class | level | work a sample, 1e6 | seconds a sample, median | work of a hard one over it |",
+        "|---|---|---:|---:|---:|",
+    ]
+    classes = json.loads((folder / study / "data.json").read_text())["classes"]
+    for name, one in classes.items():
+        level = ", ".join(f"{axis} {chosen}" for axis, chosen in one["level"].items())
+        lines.append(
+            f"| {name} | {level} | {one['work'] / 1e6:.3g} | {one['seconds_median']:.2g} "
+            f"| {classes['hard']['work'] / one['work']:.2f} |"
+        )
     return "\n".join(lines)
 
 
@@ -398,7 +428,7 @@ def _line(axes: Any, x: Sequence[float], cells: Sequence[dict[int, Any]], colour
 def plan(study: str, seeds: Sequence[int], seconds: float) -> str:
     """What is to be done, and in how many commands."""
     about, cells = STUDIES[study], len(list(missing(study, seeds, FOLDER)))
-    samples = sum(about.needed(name) + 2 * about.held * (name == "hard") for name in about.classes)
+    samples = sum(map(about.needed, about.classes)) + sum(about.held)
     commands = math.ceil(cells * seconds / 3600 / 1.5)
     return (
         f"{study}: {samples} samples of {len(about.classes)} classes, one command. {len(about.mixtures())} mixtures, "
@@ -424,9 +454,7 @@ def main() -> None:
         if given.what == "plan":
             print(plan(given.study, given.seeds, given.seconds))
         elif given.what == "data":
-            for name in STUDIES[given.study].classes:
-                store = dataset(given.study, name, given.workers)
-                print(f"{name}: {store.sizes}, {costs(store, 'seconds').mean():.3g} s a sample", flush=True)
+            write(FOLDER / given.study / "data.json", {"classes": class_costs(given.study, given.workers)})
         elif given.what == "run":
             run_missing(given.study, given.seeds, given.minutes, given.device, tuple(given.part))
         else:

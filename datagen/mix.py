@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.difficulty import LABEL_TYPE
-from datagen.family import SPLITS
+from datagen.discretise import boundary_names
+from datagen.family import SPLITS, build
 from datagen.files import json_bytes, read_json, sha256, sha256_of_file
 from datagen.interchange.folder import write_folder
 from datagen.interchange.samples import Samples
@@ -218,18 +219,19 @@ def _origins(store: Store) -> set[str]:
 
 def _kind(store: Store) -> dict[str, Any]:
     """What samples have to agree in: the fields and their grid, not the parameters that make them easy or hard."""
-    about, pde = Imported.of(store.family), store.spec["pde"]
-    while "parts" in pde:  # a mixture of mixtures
+    pde = store.spec["pde"]
+    while "parts" in pde:
         pde = pde["parts"][0]["spec"]["pde"]
+    family = build(**pde)
     return {
-        "the family": pde["name"],
-        "the grid": about.grid,
-        "the list of fields": [(field.name, field.role, field.units) for field in about.fields],
+        "the family": family.name,
+        "the grid": family.mesh.shape,
+        "the list of fields": [(field.name, field.role, field.units) for field in family.fields],
         "the list of scalars": store.record_names("scalars"),
-        "the box": about.lengths,
-        "the centring": about.centring,
-        "the condition at the sides": about.sides,
-        "the list of times": about.frame_times,
+        "the box": family.mesh.lengths,
+        "the centring": family.mesh.centring,
+        "the condition at the sides": boundary_names(family.boundary),
+        "the list of times": [float(t) for t in family.times],
         "store.dtype": store.spec["dtype"],
     }
 

@@ -48,7 +48,9 @@ def _stage(w, start, p, behind, is_open, strides, first, last, h, nu, dt, keep, 
             o[k] = (p_below[k] - p_here[k]) / h - 2 * w.shape[0] * spread * here[k]
         for d in range(w.shape[0]):
             s, a = strides[d], first - strides[d]
-            b = a if d == n else a + s - strides[n]  # the normal velocity left of the middle; the other is that at k + s
+            b = (
+                a if d == n else a + s - strides[n]
+            )  # the normal velocity left of the middle; the other is that at k + s
             left, right, f = w[d, b : b + last - a], w[d, a + s : last + s], flux[: last - a]
             c0, c1, c2, c3 = c[a - s : last - s], c[a:last], c[a + s : last + s], c[a + 2 * s : last + 2 * s]
             m0, m1, m2, m3 = m[a - s : last - s], m[a:last], m[a + s : last + s], m[a + 2 * s : last + 2 * s]

@@ -155,7 +155,9 @@ class Projection:
         if self.step is not None and not (math.isfinite(self.step) and self.step > 0):
             raise ValueError(f"Projection: step must be positive and finite, got {self.step!r}")
 
-    def integrate(self, flow: Staggered, start: Array, times: Sequence[float]) -> list[tuple[Array, Array]]:
+    def integrate(
+        self, flow: Staggered, start: Array, times: Sequence[float]
+    ) -> list[tuple[Array, Array]]:
         """Velocity ``(2, nx + 5, ny + 5)`` and pressure (nx, ny), its mean zero, at each of the given times.
 
         An interval between two times is divided into equal steps, anew after each of them, so that the solution is

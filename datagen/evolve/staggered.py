@@ -162,9 +162,9 @@ class Staggered:
 
     def rest(self) -> Array:
         """Velocities ``(2, nx + 5, ny + 5)``: zero at open faces, as given at sides, the outflow even."""
-        return self._filled(self._fixed.copy())
+        return self.with_ghosts(self._fixed.copy())
 
-    def _filled(self, w: Array) -> Array:
+    def with_ghosts(self, w: Array) -> Array:
         """The same array with its ghosts around periodic axes, or beyond the outflow, where nothing changes any more."""
         for axis, n in enumerate(self.shape if self.periodic else ()):
             along = np.moveaxis(w, axis + 1, 0)
@@ -173,7 +173,7 @@ class Staggered:
             w[0, self._outlet + 1 :], w[1, self._outlet :] = w[0, self._outlet], w[1, self._outlet - 1]
         return w
 
-    def _with_ghosts(self, p: Array) -> Array:
+    def _pressure_ghosts(self, p: Array) -> Array:
         """A field in the cells with the ghosts that differences across periodic sides need, flat."""
         self._padded_p[self.cells] = p
         if self.periodic:
@@ -182,7 +182,7 @@ class Staggered:
 
     def stage(self, w: Array, start: Array, p: Array, dt: float, keep: float, out: Array) -> Array:
         """``keep start + (1 - keep) (w + dt (rate(w) - grad p))``, written into `out`, another array."""
-        flat, pressure = (2, -1), self._with_ghosts(p)
+        flat, pressure = (2, -1), self._pressure_ghosts(p)
         _stage(
             w.reshape(flat), start.reshape(flat), pressure, self.behind.reshape(flat), self.open.reshape(flat),
             self.strides, self._first, self._last, self.h, self.viscosity, dt, keep, self._flux, out.reshape(flat),
@@ -192,7 +192,7 @@ class Staggered:
             change = -self._mean_velocity / self.h * (w[0, i, rows] - w[0, i - 1, rows]) * self._leaves
             change -= self._leaves * (np.sum(change) / np.sum(self._leaves))
             out[0, i, rows] = keep * start[0, i, rows] + (1 - keep) * (w[0, i, rows] + dt * change)
-        return self._filled(out)
+        return self.with_ghosts(out)
 
     def rate(self, w: Array) -> Array:
         """``-div(w w) + nu lap w`` at open faces, and the change of the outflow; zero at walls."""
@@ -207,11 +207,11 @@ class Staggered:
 
     def subtract_gradient(self, w: Array, p: Array, factor: float) -> Array:
         """``w - factor grad p`` at open faces, in place."""
-        flat, pressure = (2, -1), self._with_ghosts(p)
+        flat, pressure = (2, -1), self._pressure_ghosts(p)
         _subtract_gradient(
             w.reshape(flat), pressure, self.open.reshape(flat), self.strides, self._first, self._last, factor / self.h
         )
-        return self._filled(w)
+        return self.with_ghosts(w)
 
     def fastest(self, w: Array) -> float:
         """Largest ``|u| + |v|`` of a cell; infinite if the velocity is not finite."""
@@ -264,10 +264,21 @@ class Staggered:
                 found += signs * found[-1] / 2
             moves = np.moveaxis(self._moves[axis], axis, 0)[BELOW : BELOW + n + 1, self.cells[1 - axis]]
             faces[...] = np.where(moves > 0, found, faces)
-        self._filled(w)
+        self.with_ghosts(w)
         if self.periodic and self.fluid.all() and not any(n % 2 for n in self.shape):
             (x, y), D = alternating, self.divergence(w) * self.h / 2
             both = float(x @ D @ y) / D.size / 2
             w[0][self.cells] += np.outer(x, x @ D / len(x) - y * both)
             w[1][self.cells] += np.outer(D @ y / len(y) - x * both, y)
-        return self._filled(w)
+        return self.with_ghosts(w)
+
+    def interpolated(self, means: Array) -> Array:
+        """A velocity from any cell means: each face takes the mean of its two cells, the outflow that of its one."""
+        padded = np.zeros((2, *self.padded))
+        padded[:, *self.cells] = means
+        padded = self.with_ghosts(padded)
+        w = self.rest()
+        for axis in range(2):
+            faces = (padded[axis] + np.roll(padded[axis], 1, axis)) / 2
+            w[axis] = np.where(self.open[axis] > 0, faces, w[axis])
+        return self.with_ghosts(w)

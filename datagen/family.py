@@ -181,6 +181,11 @@ class Family(ABC):
         """Shape of one sample of a field in a data file: ``grid``, or ``(frames, *grid)``."""
         return (len(self.times), *self.mesh.shape) if self.varies_in_time(field) else self.mesh.shape
 
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Inputs and scalars that these parameters make the same in every sample, though others would not."""
+        return ()
+
     def role(self, role: str) -> tuple[Field, ...]:
         """The declared fields of one role, in order."""
         return tuple(f for f in self.fields if f.role == role)

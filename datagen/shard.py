@@ -180,9 +180,12 @@ def _evolve(spec: Spec, family: EvolvingFamily, sample: Sample, spent_on: SpentO
             raise FailedDraw(
                 f"NotConserved: the mean of {name} changes by {drift:.3g}, relative, and may by {quantity.tolerance:g}"
             )
-    costs = {"steps": work.steps, "evaluations": work.evaluations, "work": work.evaluations * states[0].size}
+    values = work.values or work.evaluations * states[0].size
+    costs = {"steps": work.steps, "evaluations": work.evaluations, "work": values}
     if work.solves:
         costs |= {"solves": work.solves, "iterations": work.iterations}
+    if work.products:
+        costs |= {"matvecs": work.products, "unknowns": states[0].size}
     quality = family.quality(sample, solution)
     stored = {name: values.astype(spec.dtype) for name, values in solution.items()}
     spent_on("check")

@@ -39,7 +39,8 @@ from datagen.plan import check_solver
 from solvers.registry import near_names
 
 FORMAT_VERSION = 1
-_WELL_BOUNDARY = {"periodic": "PERIODIC", "outflow": "OPEN", "absorbing": "OPEN", "unknown": "OPEN"}  # others: WALL
+# Others: WALL.
+_WELL_BOUNDARY = {"periodic": "PERIODIC", **dict.fromkeys(("outflow", "inflow", "absorbing", "unknown"), "OPEN")}
 DTYPES = ("float32", "float64")
 MAX_SHARDS = 1_000_000
 OPEN_SHARDS = 64  # kept open by a store that is read

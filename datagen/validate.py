@@ -238,7 +238,7 @@ def validate(
                 report.problems.append(str(error))
     report.problems += repeats.problems()
     report.problems += manifest_faults(store, spec, sidecars)
-    constant = {f.name for f in spec.family.role("constant")}
+    constant = {f.name for f in spec.family.role("constant")} | set(spec.family.fixed)
     for name, found in varying.items():
         if report.samples > 1 and len(found) == 1 and name not in constant:
             report.problems.append(f"input {name!r} is the same in every sample, though it is declared as drawn")

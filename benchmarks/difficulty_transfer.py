@@ -40,9 +40,9 @@ from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from threadpoolctl import threadpool_limits
 
-from benchmarks.harness import RESULTS
-from benchmarks.label_tolerance import write
+from benchmarks.harness import RESULTS, machine
 from datagen.difficulty import at_level
+from datagen.files import json_bytes, write_atomically
 from datagen.generate import generate
 from datagen.mix import by_fraction, costs, ladder, mix
 from datagen.store import Spec, Store, open_store
@@ -125,12 +125,12 @@ STUDIES = {
         },
         samples=128,
         alphas=(0.0, 0.0625, 0.125, 0.25, 0.5),
-        alone=(16, 32, 64),
+        alone=(16, 64),
         base=32,
-        extras=(64, 192),
+        extras=(96, 192),
         held=(16, 32),
         measured=("velocity_x", "velocity_y"),
-        steps=960,
+        steps=640,
     ),
     "tiny": Study(  # to try the commands
         pde=["pde=flow", "pde.grid=16", "pde.final_time=0.5", "pde.frames=3", "pde.obstacle_size=0.125"],
@@ -225,6 +225,10 @@ def trained(study: str, model: str, name: str, seed: int, device: str) -> dict[s
         "cost": {unit: float(costs(store, unit).sum()) for unit in ("work", "seconds")},
         "parameters": predictor.parameter_count,
         "epochs": config["trainer"]["epochs"],
+        "training": {
+            "device": torch.cuda.get_device_name() if predictor.device.type == "cuda" else "cpu",
+            "seconds": sum(row["seconds"] for row in result.history),
+        },
         "test": test_errors(predictor, dataset(study, "hard"), about.measured),
     }
 
@@ -267,7 +271,8 @@ def run_missing(
             return
         started = perf_counter()
         cell = {"study": study, "model": model, "mixture": name, "seed": seed}
-        write(path, cell | trained(study, model, name, seed, device))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json_bytes(cell | trained(study, model, name, seed, device)))
         print(f"{path.stem}: {perf_counter() - started:.0f} s", flush=True)
 
 
@@ -467,7 +472,10 @@ def main() -> None:
         if given.what == "plan":
             print(plan(given.study, given.seeds, given.seconds))
         elif given.what == "data":
-            write(FOLDER / given.study / "data.json", {"classes": class_costs(given.study, given.workers)})
+            found = {"machine": machine(), "classes": class_costs(given.study, given.workers)}
+            path = FOLDER / given.study / "data.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json_bytes(found))
         elif given.what == "run":
             run_missing(given.study, given.seeds, given.minutes, given.device, tuple(given.part))
         else:

@@ -259,16 +259,17 @@ class Staggered:
             faces = np.moveaxis(w[axis], axis, 0)[BELOW : BELOW + n + 1, self.cells[1 - axis]]
             signs = (-1.0) ** np.arange(n + 1)[:, None]
             found = np.cumsum(np.concatenate([faces[:1], -2 * signs[:-1] * lines]), axis=0) * signs
-            if self.periodic and n % 2:
-                found += signs * found[-1] / 2
+            if self.periodic:
+                found += signs * (found[-1] / 2 if n % 2 else -np.mean((signs * found)[:-1], axis=0))
             moves = np.moveaxis(self._moves[axis], axis, 0)[BELOW : BELOW + n + 1, self.cells[1 - axis]]
             faces[...] = np.where(moves > 0, found, faces)
         self.with_ghosts(w)
-        if self.periodic and self.fluid.all() and not any(n % 2 for n in self.shape):
+        if self.periodic and self.fluid.all():
             (x, y), D = alternating, self.divergence(w) * self.h / 2
-            both = float(x @ D @ y) / D.size / 2
-            w[0][self.cells] += np.outer(x, x @ D / len(x) - y * both)
-            w[1][self.cells] += np.outer(D @ y / len(y) - x * both, y)
+            even_x, even_y = (n % 2 == 0 for n in self.shape)
+            both = float(x @ D @ y) / D.size / 2 if even_x and even_y else 0.0
+            w[0][self.cells] += even_x * np.outer(x, x @ D / len(x) - y * both)
+            w[1][self.cells] += even_y * np.outer(D @ y / len(y) - x * both, y)
         return self.with_ghosts(w)
 
     def interpolated(self, means: Array) -> Array:

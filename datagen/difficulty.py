@@ -65,7 +65,8 @@ def at_level(pde: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str] | N
         example = " ".join(f"pde.level.{axis}={next(iter(names))}" for axis, names in levels.items())
         known = f"as {example} does" if example else f"and {name} has none"
         raise ValueError(f"pde.level must name a level of an axis, {known}; got {asked!r}")
-    chosen, set_by = {}, {}
+    chosen: dict[str, str] = {}
+    set_by: dict[str, str] = {}
     for axis, level in asked.items():
         if axis not in levels:
             raise ValueError(f"pde.level.{axis}: {name} has no such axis. {near_names(str(axis), list(levels))}")

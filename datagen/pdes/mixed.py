@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from datagen.family import register
+import numpy as np
+
+from datagen.family import build, register
 from datagen.pdes.imported import Imported
 
 
@@ -41,6 +43,17 @@ class Mixed(Imported):
     parts: Sequence[Mapping[str, Any]] = ()
 
     title: ClassVar[str] = "samples of several datasets"
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """What is the same in every sample of every part."""
+        fixed = [set(build(**part["spec"]["pde"]).fixed) for part in self.parts]
+        return tuple(sorted(set.intersection(*fixed))) if fixed else ()
+
+    def part_of(self, split: str, index: int) -> int:
+        """Number of the part that a sample comes from: all but training samples are of the first."""
+        ends = np.cumsum([part["samples"] for part in self.parts])
+        return int(np.searchsorted(ends, index, side="right")) if split == "train" else 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,12 +1,13 @@
 """Mixtures: the samples that were asked for, unchanged, and the hard dataset's validation and test."""
 
+import json
 import re
 
 import numpy as np
 import pytest
 
 from datagen.commands.data import info, main
-from datagen.files import read_json
+from datagen.files import json_bytes, read_json
 from datagen.generate import generate
 from datagen.mix import by_budget, by_fraction, check_fit, costs, ladder, mix
 from datagen.store import Spec, open_store
@@ -183,3 +184,20 @@ def test_the_command(stores, tmp_path, capsys):
         assert stop.value.code == 2
         assert re.search(said, capsys.readouterr().err)
     assert not (tmp_path / "x").exists()
+
+
+def test_samples_of_a_mixture_are_held_to_the_equations_of_their_parts(stores, tmp_path):
+    mix(stores, [3, 7], tmp_path / "m")
+    path = tmp_path / "m/spec.json"
+    assert validate(tmp_path / "m").worst > 1e-4  # residuals were computed
+    # The easy samples, said to have been solved to a tolerance that their labels do not meet
+    content = json.loads(path.read_text())
+    content["pde"]["parts"][1]["spec"]["solver"]["rtol"] = 1e-14
+    path.write_bytes(json_bytes(content))
+    manifest = read_json(tmp_path / "m/manifest.json")
+    digest = Spec.from_dict(content).digest
+    (tmp_path / "m/manifest.json").write_bytes(json_bytes(manifest | {"spec_sha256": digest}))
+    problems = validate(tmp_path / "m").problems
+    for index in range(10):
+        said = any(f"train[{index}]: its recorded relative residual" in problem for problem in problems)
+        assert said == (index >= 3)

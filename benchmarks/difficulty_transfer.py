@@ -188,10 +188,8 @@ def spec(study: str, name: str) -> Spec:
 @cache
 def dataset(study: str, name: str, workers: int = 1) -> Store:
     """That dataset, made if it is not there."""
-    folder = WORK / study / "data" / name
-    if not (folder / "manifest.json").exists():
-        generate(spec(study, name), folder, executor="processes" if workers > 1 else "serial", workers=workers)
-    return open_store(folder)
+    executor = "processes" if workers > 1 else "serial"
+    return open_store(generate(spec(study, name), WORK / study / "data" / name, executor=executor, workers=workers))
 
 
 def mixture(study: str, name: str) -> Store:

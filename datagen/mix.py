@@ -31,7 +31,7 @@ from datagen.files import json_bytes, read_json, sha256, sha256_of_file
 from datagen.interchange.folder import write_folder
 from datagen.interchange.samples import Samples
 from datagen.pdes.imported import Imported
-from datagen.pdes.mixed import Mixed
+from datagen.pdes.mixed import Mixed, origins
 from datagen.store import Spec, Store
 
 Array = NDArray[Any]
@@ -209,20 +209,12 @@ def check_fit(stores: Sequence[Store]) -> None:
 
 def _origins(store: Store) -> set[str]:
     """Digests of the specs of the datasets that a store's samples were made in."""
-
-    def leaves(spec: dict[str, Any]) -> set[str]:
-        parts = spec["pde"].get("parts")
-        return {sha256(json_bytes(spec))} if parts is None else set().union(*(leaves(part["spec"]) for part in parts))
-
-    return leaves(store.spec)
+    return {sha256(json_bytes(spec)) for spec in origins(store.spec)}
 
 
 def _kind(store: Store) -> dict[str, Any]:
     """What samples have to agree in: the fields and their grid, not the parameters that make them easy or hard."""
-    pde = store.spec["pde"]
-    while "parts" in pde:
-        pde = pde["parts"][0]["spec"]["pde"]
-    family = build(**pde)
+    family = build(**origins(store.spec)[0]["pde"])
     return {
         "the family": family.name,
         "the grid": family.mesh.shape,

@@ -60,3 +60,17 @@ class Mixed(Imported):
         for part in self.parts:
             if not isinstance(part, Mapping) or set(part) != {"name", "spec", "sha256", "samples"}:
                 raise ValueError(f"mixed: parts must hold mappings of name, spec, sha256 and samples, got {part!r}")
+
+
+def origins(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Specs of the datasets in which the training samples of a dataset were made: its own, or those of its parts.
+
+    Parameters
+    ----------
+    spec : mapping
+        As in ``spec.json``.
+    """
+    parts = spec.get("pde", {}).get("parts")
+    if parts is None:
+        return [spec]
+    return [origin for part in parts if part["samples"] for origin in origins(part["spec"])]

@@ -80,10 +80,10 @@ def test_a_cell_is_trained_once_and_the_table_is_of_its_formulas(monkeypatch, tm
     assert len(calls) == 2 * len(names)
     lines = {tuple(line.split(" | ")[1:4]): line for line in study.table("tiny", tmp_path).splitlines()}
     # 4 hard and 4 easy: worth 24 at a cost of 20, where hard ones alone cost 24
-    assert "| 20.41 (sd 0.14) % |" in lines["both", "4", "4"]
-    assert lines["both", "4", "4"].endswith("| 1.20 | 2 |")
+    assert "| 20.41 (sd 0.14) % |" in lines["easy", "4", "4"]
+    assert lines["easy", "4", "4"].endswith("| 1.20 | 2 |")
     # 4 hard and 8 easy: worth 32 at 24, and 32 is what 8 hard ones cost
-    assert lines["both", "4", "8"].endswith("| 1.33 | 2 |")
+    assert lines["easy", "4", "8"].endswith("| 1.33 | 2 |")
     assert study.picture("tiny", tmp_path).axes
 
 
@@ -99,7 +99,7 @@ def test_an_interrupted_training_is_no_result(monkeypatch, tmp_path):
 
 def test_the_cost_table_reads_what_the_data_cost(tmp_path):
     one = {"level": {"geometry": "none"}, "work": 2e6, "seconds_median": 0.25}
-    classes = {"hard": one | {"level": {"geometry": "many"}, "work": 5e6}, "both": one}
+    classes = {"hard": one | {"level": {"geometry": "many"}, "work": 5e6}, "easy": one}
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny/data.json").write_text(json.dumps({"classes": classes}))
-    assert "| both | geometry none | 2 | 0.25 | 2.50 |" in study.cost_table("tiny", tmp_path)
+    assert "| easy | geometry none | 2 | 0.25 | 2.50 |" in study.cost_table("tiny", tmp_path)

@@ -12,6 +12,7 @@ from datagen.generate import generate
 from datagen.mix import by_budget, by_fraction, check_fit, costs, ladder, mix
 from datagen.store import Spec, open_store
 from datagen.validate import validate
+from operators.evaluation import _other_parameters
 from operators.tasks import tasks
 
 SOLVER = {"method": "cg", "rtol": 1e-8}
@@ -201,3 +202,13 @@ def test_samples_of_a_mixture_are_held_to_the_equations_of_their_parts(stores, t
     for index in range(10):
         said = any(f"train[{index}]: its recorded relative residual" in problem for problem in problems)
         assert said == (index >= 3)
+
+
+def test_an_evaluation_says_in_which_parameters_the_parts_differed(stores, tmp_path):
+    hard, _ = stores
+    mix(stores, [3, 7], tmp_path / "m")
+    mixed = open_store(tmp_path / "m").spec
+    assert _other_parameters(mixed, hard.spec) == {"high": [[1200.0, 12.0], 1200.0]}
+    assert _other_parameters(hard.spec, hard.spec) == {}
+    mix(stores, [0, 7], tmp_path / "easy alone")
+    assert _other_parameters(open_store(tmp_path / "easy alone").spec, hard.spec) == {"high": [12.0, 1200.0]}

@@ -148,6 +148,7 @@ class FlowScheme:
 
     def _courant_rate(self, u: Array, v: Array) -> float:
         fastest = np.max(np.maximum(abs(u[:-1]), abs(u[1:])) + np.maximum(abs(v[:, :-1]), abs(v[:, 1:])))
+        fastest = max(float(fastest), 1.0) if self.problem == "cavity" else float(fastest)  # the lid's speed
         return float(fastest / (self.courant * self.h) + 8 * self.nu / (2.4 * self.h**2))
 
     # -- What is asked for ---------------------------------------------------------------------------------------------

@@ -215,8 +215,8 @@ class Staggered:
         return self.with_ghosts(w)
 
     def fastest(self, w: Array) -> float:
-        """Largest ``|u| + |v|`` of a cell; infinite if the velocity is not finite."""
-        return float(_fastest(w, BELOW, *self.shape))
+        """Largest ``|u| + |v|`` of a cell, or the lid's speed if that is more; infinite if a velocity is not finite."""
+        return max(float(_fastest(w, BELOW, *self.shape)), abs(self._lid))
 
     def pressure_operator(self, masked: bool) -> StencilOperator:
         """``-div grad``, no flow through closed faces: symmetric, positive semidefinite, its null space the constants.

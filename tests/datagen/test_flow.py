@@ -217,6 +217,15 @@ def test_every_solver_of_the_pressure_gives_the_same_flow(solver: dict) -> None:
     assert work.products > 0
 
 
+def test_a_lid_that_has_just_begun_to_move_sets_the_step() -> None:
+    """At rest nothing moves but the lid; without its speed the first step would be as long as viscosity allows."""
+    flow = box("cavity", 16, 1e-4)
+    with counted() as work:
+        w = Projection(1.0).integrate(flow, flow.rest(), [1.0])[0][0]
+    assert work.steps >= 16
+    assert np.max(np.abs(flow.cell_means(w))) < 1
+
+
 def test_a_step_that_is_too_long_and_a_flow_that_runs_away_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     flow = box("cavity", 16)
     with pytest.raises(FloatingPointError, match="unstable"):

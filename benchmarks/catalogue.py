@@ -259,8 +259,8 @@ def panels(spec: Spec) -> Iterator[Panel]:
     frames = solved.solution[shown.name][1:]
     scale = colour_scale([frames])
     given = [f for f in inputs if not f.name.startswith("initial_")]
-    start = next(f for f in inputs if f.name.startswith("initial_"))
-    for field in (*given, start):
+    start = [f for f in inputs if f.name.startswith("initial_")][:1]
+    for field in (*given, *start):
         values = solved.sample.fields[field.name]
         yield label(field), values, colour_scale([values])
     for time, values in zip(family.times[1:], frames, strict=True):

@@ -49,7 +49,7 @@ class FlowScheme:
         self.open_u, self.in_wall_u = ~left & ~right, left & right
         self.open_v, self.in_wall_v = ~below & ~above, below & above
         if self.problem == "channel":
-            self.in_wall_u[: _G] = self.in_wall_u[_G + nx + 1 :] = False
+            self.in_wall_u[:_G] = self.in_wall_u[_G + nx + 1 :] = False
             self.in_wall_v[_G + nx :] = False
             y = (np.arange(ny) + 0.5) / ny
             self.profile = 4 * y * (1 - y)
@@ -73,7 +73,9 @@ class FlowScheme:
         i, j = np.concatenate(rows), np.concatenate(columns)
         links = sp.csr_array((np.full(i.size, 1 / self.h**2), (i, j)), shape=(number.max() + 1,) * 2)
         A = sp.diags_array(links.sum(axis=1)) - links
-        self._lu = splu(sp.csc_array(A[1:, 1:]), "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+        self._lu = splu(
+            sp.csc_array(A[1:, 1:]), "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+        )
 
     def potential(self, divergence: Array) -> Array:
         """q of ``div grad q = divergence``, its mean over the fluid zero."""
@@ -99,53 +101,38 @@ class FlowScheme:
     def _force(self, u: Array, v: Array) -> tuple[Array, Array]:
         """``-div(w w) + nu lap w`` where faces are open, and the change of the outflow."""
         U, V = self._surrounded(u, v)
-        fu = self._component(U, self.in_wall_u, self.wall_u, U, V, 0)[_G:-_G, _G:-_G]
-        fv = self._component(V.T, self.in_wall_v.T, self.wall_v.T, V.T, U.T, 0).T[_G:-_G, _G:-_G]
+        fu = self._component(U, self.in_wall_u, self.wall_u, V)[_G:-_G, _G:-_G]
+        fv = self._component(V.T, self.in_wall_v.T, self.wall_v.T, U.T).T[_G:-_G, _G:-_G]
         fu, fv = fu * self.open_u[_G:-_G, _G:-_G], fv * self.open_v[_G:-_G, _G:-_G]
         if self.problem == "channel":
             out = -self.profile.mean() * (u[-1] - u[-2]) / self.h
             fu[-1] = out - out.mean()
         return fu, fv
 
-    def _component(self, C: Array, inside: Array, wall: Array, N: Array, T: Array, _: int) -> Array:
-        """Of a component C on faces across the first axis, with N = C the normal and T the other velocity.
+    def _component(self, C: Array, inside: Array, wall: Array, T: Array) -> Array:
+        """Of a component C on faces across the first axis, T the other velocity.
 
-        C is (nx + 1 + 2G, ny + 2G), T (nx + 2G, ny + 1 + 2G).
+        C is (nx + 1 + 2 G, ny + 2 G), T (nx + 2 G, ny + 1 + 2 G).
         """
         force = np.zeros_like(C)
-
-        def seen(index_from: tuple[slice, ...], index_to: tuple[slice, ...]) -> Array:
-            """What faces see at others: mirror images behind walls."""
-            return np.where(inside[index_to], 2 * wall[index_to] - C[index_from], C[index_to])
-
-        def part(shift: int, axis: int, trim: int = 2) -> tuple[slice, ...]:
-            """All points but `trim` at the ends of an axis, moved by a shift along it."""
-            n = C.shape[axis]
-            along = slice(trim + shift, n - trim + shift)
-            return (along, slice(None)) if axis == 0 else (slice(None), along)
-
         for axis in range(2):
-            # Between point k and k + 1 along this axis, for k from 1 to n - 3.
-            n = C.shape[axis]
-
-            def at(shift: int, axis: int = axis, n: int = n) -> tuple[slice, ...]:
-                along = slice(1 + shift, n - 2 + shift)
-                return (along, slice(None)) if axis == 0 else (slice(None), along)
-
+            c, m, g = (np.moveaxis(x, axis, 0) for x in (C, inside, 2 * wall))
+            n = len(c)
+            below, here, above, beyond = (slice(1 + shift, n - 2 + shift) for shift in (-1, 0, 1, 2))
             if axis == 0:
-                speed = (N[at(0)] + N[at(1)]) / 2
-            else:
-                # T has the corner (i, j) below face i between cells i - 1 and i; that above face j has index j + 1.
-                speed = np.zeros((C.shape[0], n - 3))
-                speed[1:-1] = (T[:-1, 2 : n - 1] + T[1:, 2 : n - 1]) / 2
-            below, above = C[at(0)], C[at(1)]
-            rising = below + (seen(at(0), at(1)) - below) / 3 + (below - seen(at(0), at(-1))) / 6
-            falling = above + (seen(at(1), at(0)) - above) / 3 + (above - seen(at(1), at(2))) / 6
+                speed = (c[here] + c[above]) / 2
+            else:  # of the corners below and above a face, that above has the higher index
+                corners = T.T[2 : n - 1]
+                speed = np.zeros((n - 3, c.shape[1]))
+                speed[:, 1:-1] = (corners[:, :-1] + corners[:, 1:]) / 2
+            rising = c[here] + (_seen(c, m, g, here, above) - c[here]) / 3
+            rising += (c[here] - _seen(c, m, g, here, below)) / 6
+            falling = c[above] + (_seen(c, m, g, above, here) - c[above]) / 3
+            falling += (c[above] - _seen(c, m, g, above, beyond)) / 6
             flux = speed * np.where(speed > 0, rising, falling)
-            force[part(0, axis)] -= np.diff(flux, axis=axis) / self.h
-            here = part(0, axis)
-            second = seen(here, part(1, axis)) - 2 * C[here] + seen(here, part(-1, axis))
-            force[here] += self.nu * second / self.h**2
+            left, middle, right = (slice(2 + shift, n - 2 + shift) for shift in (-1, 0, 1))
+            second = _seen(c, m, g, middle, right) - 2 * c[middle] + _seen(c, m, g, middle, left)
+            np.moveaxis(force, axis, 0)[middle] += self.nu * second / self.h**2 - np.diff(flux, axis=0) / self.h
         return force
 
     def _divergence(self, u: Array, v: Array) -> Array:
@@ -161,6 +148,7 @@ class FlowScheme:
 
     def _courant_rate(self, u: Array, v: Array) -> float:
         fastest = np.max(np.maximum(abs(u[:-1]), abs(u[1:])) + np.maximum(abs(v[:, :-1]), abs(v[:, 1:])))
+        fastest = max(float(fastest), 1.0) if self.problem == "cavity" else float(fastest)  # the lid's speed
         return float(fastest / (self.courant * self.h) + 8 * self.nu / (2.4 * self.h**2))
 
     # -- What is asked for ---------------------------------------------------------------------------------------------
@@ -169,7 +157,9 @@ class FlowScheme:
         """The state at time 0."""
         u, v = np.zeros((self.nx + 1, self.ny)), np.zeros((self.nx, self.ny + 1))
         if self.problem == "periodic":
-            psi = np.pad(np.asarray(sample.fields["initial_stream_function"], dtype=float), ((0, 1), (0, 1)), mode="wrap")
+            psi = np.pad(
+                np.asarray(sample.fields["initial_stream_function"], dtype=float), ((0, 1), (0, 1)), mode="wrap"
+            )
             u, v = np.diff(psi, axis=1) / self.h, -np.diff(psi, axis=0) / self.h
         if self.problem == "channel":
             u[0], u[-1] = self.profile, self.profile.mean()
@@ -231,6 +221,11 @@ class FlowScheme:
         v = np.where(lost_y & ~lost_x, u * (x - 1) / 2, v)
         u, v = np.fft.ifft2(u).real, np.fft.ifft2(v).real
         return np.concatenate([u, u[:1]]), np.concatenate([v, v[:, :1]], axis=1)
+
+
+def _seen(c: Array, inside: Array, twice: Array, point: slice, other: slice) -> Array:
+    """What points see at others: their mirror images where those are behind a wall."""
+    return np.where(inside[other], twice[other] - c[point], c[other])
 
 
 def frame_faults(family: Flow, sample: Sample, solution: Mapping[str, Array]) -> Iterator[str]:

@@ -11,7 +11,7 @@ _GAP = 4  # and squares keep half a side from each other and from walls
 
 
 def squares(
-    rng: np.random.Generator, count: int, side: float, shape: tuple[int, int], inflow: bool
+    rng: np.random.Generator, count: int, side: float, shape: tuple[int, ...], inflow: bool
 ) -> NDArray[np.bool_]:
     """Where the obstacles are: a mask of the cells of a box of height 1.
 
@@ -26,8 +26,8 @@ def squares(
     count : int
     side : float
         In heights of the box.
-    shape : (int, int)
-        Cells.
+    shape : tuple of int
+        Cells per axis.
     inflow : bool
         Along the first axis.
 
@@ -62,7 +62,7 @@ def squares(
     return mask
 
 
-def places(side: float, shape: tuple[int, int], inflow: bool) -> tuple[int, int]:
+def places(side: float, shape: tuple[int, ...], inflow: bool) -> tuple[int, int]:
     """How many places along each axis the lattice has for one square; zero or less if it does not fit.
 
     Parameters
@@ -79,7 +79,7 @@ def places(side: float, shape: tuple[int, int], inflow: bool) -> tuple[int, int]
     return first, second
 
 
-def most(side: float, shape: tuple[int, int], inflow: bool) -> int:
+def most(side: float, shape: tuple[int, ...], inflow: bool) -> int:
     """Of so many squares all are sure to find a place, whatever those before them: each takes at most 23^2 places.
 
     Parameters

@@ -180,8 +180,8 @@ def _evolve(spec: Spec, family: EvolvingFamily, sample: Sample, spent_on: SpentO
             raise FailedDraw(
                 f"NotConserved: the mean of {name} changes by {drift:.3g}, relative, and may by {quantity.tolerance:g}"
             )
-    values = work.values or work.evaluations * states[0].size
-    costs = {"steps": work.steps, "evaluations": work.evaluations, "work": values}
+    passed = work.values or work.evaluations * states[0].size
+    costs = {"steps": work.steps, "evaluations": work.evaluations, "work": passed}
     if work.solves:
         costs |= {"solves": work.solves, "iterations": work.iterations}
     if work.products:

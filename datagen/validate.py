@@ -242,6 +242,7 @@ def validate(
     report.problems += repeats.problems()
     report.problems += manifest_faults(store, spec, sidecars)
     constant = {f.name for f in spec.family.role("constant")} | set(spec.family.fixed)
+    constant |= set(spec.inputs["fields"]) if spec.inputs else set()  # what a person gives is his own choice
     for name, found in varying.items():
         if report.samples > 1 and len(found) == 1 and name not in constant:
             report.problems.append(f"input {name!r} is the same in every sample, though it is declared as drawn")

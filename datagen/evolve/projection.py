@@ -8,7 +8,7 @@ With F the convection and the viscosity of `Staggered` and p the pressure of the
     -div grad q = -div w3 / h,      u_new = w3 - h grad q,      p_new = p + q,
 
 the method of Shu and Osher (1988, J. Comput. Phys. 77, p. 439) under the incremental pressure correction of Goda (1979,
-J. Comput. Phys. 30, p. 76) and van Kan (1986, SIAM J. Sci. Stat. Comput. 7, p. 870). p is known to O(h) within the step,
+J. Comput. Phys. 30, p. 76) and van Kan (1986, SIAM J. Sci. Stat. Comput. 7, p. 870). Within a step p is known to O(h),
 so the stages are divergence-free to O(h^2), which leaves the velocity of second order in time; the pressure itself is
 solved for where a state is asked for, ``div grad p = div F(u)``. No step needs to know those before it, but for that
 first p: a trajectory can be taken up again at every frame.
@@ -55,8 +55,8 @@ class Pressure:
 
     Notes
     -----
-    Solved to ``||div u|| <= max(rtol ||div w3||, rtol sqrt(n) U / L)``, n cells of fluid, U = L = 1: the root mean square
-    of the divergence is below rtol, or what is left of that before the projection.
+    Solved to ``||div u|| <= max(rtol ||div w3||, rtol sqrt(n))``, n cells of fluid, speed and length 1: the root mean
+    square of the divergence is at most rtol, or rtol of what it was before the projection.
     """
 
     def __init__(self, flow: Staggered, solver: LinearSolver | None = None) -> None:
@@ -155,9 +155,7 @@ class Projection:
         if self.step is not None and not (math.isfinite(self.step) and self.step > 0):
             raise ValueError(f"Projection: step must be positive and finite, got {self.step!r}")
 
-    def integrate(
-        self, flow: Staggered, start: Array, times: Sequence[float]
-    ) -> list[tuple[Array, Array]]:
+    def integrate(self, flow: Staggered, start: Array, times: Sequence[float]) -> list[tuple[Array, Array]]:
         """Velocity ``(2, nx + 5, ny + 5)`` and pressure (nx, ny), its mean zero, at each of the given times.
 
         An interval between two times is divided into equal steps, anew after each of them, so that the solution is
@@ -189,8 +187,8 @@ class Projection:
                 longest = self.longest_step(flow, march.speed) if self.step is None else self.step
                 if march.speed > limit:
                     raise FloatingPointError(
-                        f"the flow has run away at t = {now:.4g}: speed {march.speed:.3g}, and {limit / _RUNAWAY:.3g} at "
-                        "the start; the grid does not resolve it"
+                        f"the flow has run away at t = {now:.4g}: its speed is {march.speed:.3g}, and was "
+                        f"{limit / _RUNAWAY:.3g} at the start; the grid does not resolve it"
                     )
                 if self.step is not None and longest > 2 * self.longest_step(flow, march.speed):
                     raise UnstableStep(

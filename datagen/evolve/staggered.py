@@ -48,7 +48,9 @@ def _stage(w, start, p, behind, is_open, strides, first, last, h, nu, dt, keep, 
             o[k] = (p_below[k] - p_here[k]) / h - 2 * w.shape[0] * spread * here[k]
         for d in range(w.shape[0]):
             s, a = strides[d], first - strides[d]
-            b = a if d == n else a + s - strides[n]  # the normal velocity left of the middle; the other is that at k + s
+            b = (
+                a if d == n else a + s - strides[n]
+            )  # the normal velocity left of the middle; the other is that at k + s
             left, right, f = w[d, b : b + last - a], w[d, a + s : last + s], flux[: last - a]
             c0, c1, c2, c3 = c[a - s : last - s], c[a:last], c[a + s : last + s], c[a + 2 * s : last + 2 * s]
             m0, m1, m2, m3 = m[a - s : last - s], m[a:last], m[a + s : last + s], m[a + 2 * s : last + 2 * s]
@@ -164,7 +166,7 @@ class Staggered:
         return self.with_ghosts(self._fixed.copy())
 
     def with_ghosts(self, w: Array) -> Array:
-        """The same array with its ghosts around periodic axes, or beyond the outflow, where nothing changes any more."""
+        """The same array, its ghosts filled: around periodic axes, and beyond the outflow with what flows out."""
         for axis, n in enumerate(self.shape if self.periodic else ()):
             along = np.moveaxis(w, axis + 1, 0)
             along[:BELOW], along[n + BELOW :] = along[n : n + BELOW], along[BELOW : BELOW + ABOVE]
@@ -213,14 +215,14 @@ class Staggered:
         return self.with_ghosts(w)
 
     def fastest(self, w: Array) -> float:
-        """Largest ``|u| + |v|`` of a cell; infinite if the velocity is not finite."""
-        return float(_fastest(w, BELOW, *self.shape))
+        """Largest ``|u| + |v|`` of a cell, or the lid's speed if that is more; infinite if a velocity is not finite."""
+        return max(float(_fastest(w, BELOW, *self.shape)), abs(self._lid))
 
     def pressure_operator(self, masked: bool) -> StencilOperator:
-        """``-div grad`` with no flow through closed faces: symmetric, positive semidefinite, the constants its null space.
+        """``-div grad``, no flow through closed faces: symmetric, positive semidefinite, its null space the constants.
 
-        Its unknowns are the cells of fluid if `masked`. Otherwise all cells, those of obstacles each by itself: the same
-        system for b = 0 there, without the time to gather unknowns.
+        Its unknowns are the cells of fluid if `masked`. Otherwise all cells, those of obstacles each by itself: that is
+        the same system for b = 0 there, without the time to gather unknowns.
         """
         i, j = self.cells
         below = [self.open[axis, i, j] / self.h**2 for axis in range(2)]
@@ -248,9 +250,9 @@ class Staggered:
     def from_cell_means(self, means: Array) -> Array:
         """The velocity whose cell means these are, divergence-free where that is possible: the inverse of `cell_means`.
 
-        Along a line of cells the means and one face tell all faces, ``u_{i+1} = 2 c_i - u_i``. With sides the first face
-        is known. Around a periodic axis of even size alternating parts, ``(-1)^i``, are lost in the means, and are found
-        again in the divergence (but for one number, the checkerboard).
+        Along a line of cells the means and one face tell all faces, ``u_{i+1} = 2 c_i - u_i``. With sides the first
+        face is known. Around a periodic axis of even size alternating parts, ``(-1)^i``, are lost in the means, and are
+        found again in the divergence (but for one number, the checkerboard); there must be no obstacles then.
         """
         w = self.rest()
         alternating = [(-1.0) ** np.arange(n) for n in self.shape]

@@ -19,7 +19,9 @@ from datagen.obstacles import mask_fault, most, places, squares
 
 PROBLEMS = ("channel", "cavity", "periodic")
 _START = {"rtol": 1e-11}  # of the pressure systems of initial states
-_FOREIGN = 1e-4  # divergence times h over speed of means that no velocity of the scheme has; single precision leaves 1e-6
+_FOREIGN = (
+    1e-4  # divergence times h over speed of means that no velocity of the scheme has; single precision leaves 1e-6
+)
 _FEWEST_CELLS = 2  # along a square
 
 
@@ -66,25 +68,25 @@ class Flow(EvolvingFamily):
     - "periodic": around both axes, without obstacles. The initial velocity has a random stream function with covariance
       proportional to ``(-lap + tau^2)^(-alpha)``.
 
-    Obstacles are solid cells on whose surface the fluid is at rest. Drawn ones are squares at random places, half a side
-    from walls and from each other, and a side from inlet and outlet. Your own, of any shape: arrays of the grid's shape
-    named ``obstacle``, 1 in solid cells and 0 elsewhere, in a `Sample` or a file (``inputs=mine.npz``). What blocks the
-    channel, overlaps the inlet or shuts in a part of the fluid is refused.
+    Obstacles are solid cells on whose surface the fluid is at rest. Drawn ones are squares at random places, half a
+    side from walls and from each other, and a side from inlet and outlet. Your own, of any shape: arrays of the grid's
+    shape named ``obstacle``, 1 in solid cells and 0 elsewhere, in a `Sample` or a file (``inputs=mine.npz``). What
+    blocks the channel, overlaps the inlet or shuts in a part of the fluid is refused.
 
     On a staggered grid (`datagen.evolve.staggered`; Harlow and Welch 1965), second order in space: convection in
     conservation form with third-order upwind values at the faces of the momentum's cells, without limiter (the kappa
     = 1/3 scheme, van Leer 1985; its leading error is a fourth difference, which damps what the grid does not resolve at
     high Re), viscosity by central differences. In time three Runge-Kutta stages and one pressure system a step, second
     order (`datagen.evolve.projection`), with steps by the CFL condition. The pressure systems, singular and, with
-    obstacles, of another shape in every sample, are solved by CG with multigrid, in empty boxes by a fast Poisson solver;
-    any other of Southwell's solvers by its name: ``solver.method=direct``, ``solver={method: cg, M: amg}``. After each
-    step the root mean square of the divergence is at most ``solver.rtol`` (or that part of what it was before).
+    obstacles, of another shape in every sample, are solved by CG with multigrid, in empty boxes with a fast Poisson
+    solver; or by any other of Southwell's solvers, by its name: ``solver=direct``, ``solver=amg``. After each step the
+    root mean square of the divergence is at most ``solver.rtol`` (or that part of what it was before).
 
     Stored are the means of the velocity over the two faces of each cell, from which the velocities on all faces can be
     had again (`faces`), and the pressure, whose mean is zero; both are zero in obstacles.
 
-    Follows Choudhary et al. 2025 (arXiv 2512.00564), whose published generator runs OpenFOAM's icoFoam: their channel and
-    cavity, their squares of a sixteenth of the height, their three levels of obstacles and of Reynolds numbers. Their
+    Follows Choudhary et al. 2025 (arXiv 2512.00564), whose published generator runs OpenFOAM's icoFoam: their channel
+    and cavity, their squares of a sixteenth of the height, their levels of obstacles and of Reynolds numbers. Their
     time step is longer the easier the sample, ours follows from the flow.
 
     Parameters
@@ -167,15 +169,17 @@ class Flow(EvolvingFamily):
         h = self.mesh.spacing[1]
         self._check_step(1 / (1 / (self.courant * h) + 8 / (low * h**2)), "courant")
         self._check_obstacles(shape)
-        if self.problem == "periodic" and not (self.alpha > 2 and math.isfinite(self.alpha + self.tau) and self.tau > 0):
+        if self.problem == "periodic" and not (
+            self.alpha > 2 and math.isfinite(self.alpha + self.tau) and self.tau > 0
+        ):
             raise ValueError(
-                f"flow: alpha must be more than 2 and tau positive, or the velocity of the initial stream function is not "
-                f"continuous; got {self.alpha!r} and {self.tau!r}"
+                f"flow: alpha must be more than 2 and tau positive, or the initial velocity is not continuous; got "
+                f"{self.alpha!r} and {self.tau!r}"
             )
         absent = "obstacle" if self.problem == "periodic" else "initial_stream_function"
         object.__setattr__(self, "fields", tuple(f for f in type(self).fields if f.name != absent))
 
-    def _check_obstacles(self, shape: tuple[int, int]) -> None:
+    def _check_obstacles(self, shape: tuple[int, ...]) -> None:
         """Refuse numbers and sizes of obstacles of which a draw might not find a place for all."""
         fewest, many = self.obstacles
         if not 0 <= fewest <= many:
@@ -196,14 +200,14 @@ class Flow(EvolvingFamily):
         inflow = self.problem == "channel"
         if not (self.obstacle_size < 1 and min(places(self.obstacle_size, shape, inflow)) > 0):
             raise ValueError(
-                f"flow: an obstacle of size {self.obstacle_size!r} does not fit into a box of {self.mesh.lengths[0]:g} x "
-                "1, half a size from the walls and a size from inlet and outlet"
+                f"flow: an obstacle of size {self.obstacle_size!r} does not fit into a box of "
+                f"{self.mesh.lengths[0]:g} x 1, half a size from the walls and a size from inlet and outlet"
             )
         sure = most(self.obstacle_size, shape, inflow)
         if many > sure:
             raise ValueError(
-                f"flow: of obstacles of size {self.obstacle_size!r} no more than {sure} are sure to find a place each, got "
-                f"obstacles={self.obstacles!r}; give fewer, or smaller ones"
+                f"flow: of obstacles of size {self.obstacle_size!r} no more than {sure} are sure to find a place each, "
+                f"got obstacles={self.obstacles!r}; give fewer, or smaller ones"
             )
 
     @property
@@ -315,8 +319,8 @@ class Flow(EvolvingFamily):
         expected = (3, *self.mesh.shape)
         if state.shape[-3:] != expected or state.ndim > 4:
             raise ValueError(
-                f"flow: state must have the shape {expected} (channels, *grid), or that with a batch axis in front, got "
-                f"{state.shape}"
+                f"flow: state must have the shape {expected} (channels, *grid), or that with a batch axis in front, "
+                f"got {state.shape}"
             )
         if not np.isfinite(state).all():
             raise ValueError("flow: state holds values that are not finite")

@@ -19,10 +19,8 @@ What was chosen is kept beside the parameters: in ``spec.json``, and as ``proven
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
 from typing import Any
 
-from datagen.family import load_families
 from solvers.registry import near_names
 
 Levels = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -33,6 +31,8 @@ LABEL_TYPE = f"S{LONGEST_LABEL}"  # of provenance/level
 def at_level(pde: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str] | None]:
     """The parameters of a family at the level that is asked for, and that level by axis (None: no level).
 
+    What a level sets replaces what the parameters say; `southwell-generate` refuses to be told both.
+
     Parameters
     ----------
     pde : mapping
@@ -42,8 +42,7 @@ def at_level(pde: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str] | N
     Raises
     ------
     ValueError
-        If an axis or a name is unknown, two axes set the same parameter, or a parameter was given another value than
-        the level's.
+        If an axis or a name is unknown, or two axes set the same parameter.
 
     Examples
     --------
@@ -79,7 +78,6 @@ def at_level(pde: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str] | N
         for parameter, value in levels[axis][level].items():
             if parameter in set_by:
                 raise ValueError(f"pde.level.{axis} and pde.level.{set_by[parameter]} both set pde.{parameter}")
-            _refuse_contradiction(parameters, parameter, value, f"pde.level.{axis}={level}")
             set_by[parameter] = axis
             parameters[parameter] = value
         chosen[axis] = level
@@ -132,14 +130,3 @@ def _check_declared(name: Any, levels: Any) -> None:
         for level, parameters in names.items():
             if not isinstance(parameters, Mapping) or not parameters:
                 raise ValueError(form.format(name, f"{axis}.{level}", "from parameters to values", parameters))
-
-
-def _refuse_contradiction(parameters: Mapping[str, Any], key: str, value: Any, level: str) -> None:
-    """A parameter that was given another value than its default, and now gets a third one by a level."""
-    given, name, families = parameters.get(key), str(parameters.get("name")), load_families()
-    if key not in parameters or given == value or name not in families:
-        return  # `build` names what it does not know
-    defaults = {f.name: f.default for f in fields(families[name])}  # type: ignore[arg-type]
-    default = defaults.get(key, MISSING)
-    if default is not MISSING and given != (list(default) if isinstance(default, tuple) else default):
-        raise ValueError(f"pde.{key}={given} and {level}, which sets it to {value}: leave one of them out")

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import configs
+from datagen.commands import generate as command
 from datagen.commands.data import info
 from datagen.commands.generate import generate_command
 from datagen.commands.own_families import levels
@@ -86,10 +87,14 @@ def test_unknown_levels_are_refused_with_what_there_is(level, words):
         at_level(DARCY | {"level": level})
 
 
-def test_levels_that_contradict_are_refused():
+def test_a_level_and_what_it_sets_are_not_both_taken():
+    chosen = {"contrast": "high"}
+    command._refuse_both(DARCY, chosen, ["pde.low=5", "pde.level.contrast=high"])  # the other one is free
     with pytest.raises(ValueError, match=r"pde\.high=5 and pde\.level\.contrast=high, which sets it to 1200"):
-        at_level(DARCY | {"high": 5, "level": {"contrast": "high"}})
-    at_level(DARCY | {"high": 1200.0, "level": {"contrast": "high"}})  # says the same
+        command._refuse_both(DARCY, chosen, ["pde.high=5", "pde.level.contrast=high"])
+
+
+def test_axes_that_set_one_parameter_are_refused():
     both = DARCY | {"levels": {"a": {"x": {"tau": 5.0}}, "b": {"y": {"tau": 6.0}}}, "level": {"a": "x", "b": "y"}}
     with pytest.raises(ValueError, match=r"pde\.level\.b and pde\.level\.a both set pde\.tau"):
         at_level(both)

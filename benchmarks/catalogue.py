@@ -26,6 +26,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
+from datagen.difficulty import at_level
 from datagen.discretise import boundary_names
 from datagen.evolve import EvolvingFamily
 from datagen.family import Family, build, load_families
@@ -52,12 +53,17 @@ PICTURE_BYTES = 60_000
 
 
 @cache
-def option(name: str) -> dict[str, Any]:
-    """What ``pde=name`` stands for: the registry name of a family, and its arguments."""
+def written(name: str) -> dict[str, Any]:
+    """What the file of ``pde=name`` says."""
     with initialize_config_module("configs", version_base="1.3"):
         values = OmegaConf.to_container(compose("generate", [f"pde={name}", "out=x"]).pde)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def option(name: str) -> dict[str, Any]:
+    """What ``pde=name`` stands for: the registry name of a family, and its arguments."""
+    return at_level(written(name))[0]
 
 
 def families() -> list[str]:
@@ -188,11 +194,20 @@ def section(name: str) -> str:
         re.sub(r"\n{3,}", "\n\n", notes),
         f"By default: {fields}; a grid of {size} {WHERE[family.mesh.centring]}{when}.",
         f"```sh\nsouthwell-generate {' '.join(command(name))}\n```",
+        *levels(name),
     ]
     for variant in variants(name)[1:]:
         says = (OPTIONS / f"{variant}.yaml").read_text().splitlines()[0].removeprefix("#").strip()
         parts += [f"`pde={variant}`: {says}", _shown(variant)]
     return "\n\n".join(parts)
+
+
+def levels(name: str) -> Iterator[str]:
+    """The levels of difficulty that a family declares, one axis a line."""
+    declared = written(name).get("levels", {})
+    if declared:
+        axes = "; ".join(_axis(axis, names) for axis, names in declared.items())
+        yield f"Levels of difficulty ([how they are chosen and mixed](difficulty.md)): {axes}."
 
 
 def page() -> str:
@@ -204,6 +219,11 @@ def page() -> str:
     )
     table = "\n".join((*head, *map(row, names)))
     return "\n\n".join((table, *map(section, names))) + "\n"
+
+
+def _axis(axis: str, names: dict[str, dict[str, Any]]) -> str:
+    values = {name: ", ".join(f"{key} = {value}" for key, value in sets.items()) for name, sets in names.items()}
+    return f"`pde.level.{axis}=` {', '.join(f'{name} ({said})' for name, said in values.items())}"
 
 
 def _said(field: Any) -> str:
@@ -239,8 +259,8 @@ def panels(spec: Spec) -> Iterator[Panel]:
     frames = solved.solution[shown.name][1:]
     scale = colour_scale([frames])
     given = [f for f in inputs if not f.name.startswith("initial_")]
-    start = next(f for f in inputs if f.name.startswith("initial_"))
-    for field in (*given, start):
+    start = [f for f in inputs if f.name.startswith("initial_")][:1]
+    for field in (*given, *start):
         values = solved.sample.fields[field.name]
         yield label(field), values, colour_scale([values])
     for time, values in zip(family.times[1:], frames, strict=True):

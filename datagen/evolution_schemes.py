@@ -9,13 +9,13 @@ in time: derivatives of the trigonometric polynomials of ``|k_i| < n_i / 2``, pr
 nothing is aliased, and cut off to these wavenumbers again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen import finite_volume_checks, implicit_checks
+from datagen import finite_volume_checks, flow_checks, implicit_checks
 from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.spectral import SpectralFamily
 from datagen.family import Family, Sample
@@ -25,6 +25,7 @@ from datagen.pdes.allen_cahn import AllenCahn
 from datagen.pdes.burgers import Burgers
 from datagen.pdes.euler import Euler
 from datagen.pdes.fitzhugh_nagumo import FitzHughNagumo
+from datagen.pdes.flow import Flow
 from datagen.pdes.gray_scott import GrayScott
 from datagen.pdes.heat import Heat
 from datagen.pdes.kdv import KdV
@@ -195,6 +196,17 @@ TRAJECTORIES: dict[type[Family], Callable[[Any, Sample, Sequence[float]], Array]
     ShallowWater: finite_volume_checks.evolve,
     Heat: implicit_checks.heat_states,
     Wave: implicit_checks.wave_states,
+}
+
+# (family, sample) -> ((state, begin, end) -> the state at the end), states ``(channels, *grid)``: of families whose
+# independent scheme steps in time by itself, and can start from any frame.
+RESTARTS: dict[type[Family], Callable[[Any, Sample], Callable[[Array, float, float], Array]]] = {
+    Flow: lambda family, sample: flow_checks.FlowScheme(family, sample).advance,
+}
+
+# (family, sample, output fields) -> faults of frames that can be seen without a step in time.
+FRAME_CHECKS: dict[type[Family], Callable[[Any, Sample, Mapping[str, Array]], Iterator[str]]] = {
+    Flow: flow_checks.frame_faults,
 }
 
 

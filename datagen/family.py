@@ -118,6 +118,8 @@ class Family(ABC):
     title: ClassVar[str]
     fields: ClassVar[tuple[Field, ...]]
     made_by_solving: ClassVar[bool] = True
+    # Of difficulty, where there is no configs/pde/NAME.yaml to declare them: datagen.difficulty.
+    levels: ClassVar[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {}
     # Whether it is an `EvolvingFamily` (datagen.evolve), whose outputs have a frame a time.
     evolves: ClassVar[bool] = False
 
@@ -178,6 +180,11 @@ class Family(ABC):
     def stored_shape(self, field: Field) -> tuple[int, ...]:
         """Shape of one sample of a field in a data file: ``grid``, or ``(frames, *grid)``."""
         return (len(self.times), *self.mesh.shape) if self.varies_in_time(field) else self.mesh.shape
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Inputs and scalars that these parameters make the same in every sample, though others would not."""
+        return ()
 
     def role(self, role: str) -> tuple[Field, ...]:
         """The declared fields of one role, in order."""

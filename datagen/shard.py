@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.difficulty import LABEL_TYPE, label
 from datagen.draw import attempts, draw
 from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.work import counted
@@ -179,9 +180,12 @@ def _evolve(spec: Spec, family: EvolvingFamily, sample: Sample, spent_on: SpentO
             raise FailedDraw(
                 f"NotConserved: the mean of {name} changes by {drift:.3g}, relative, and may by {quantity.tolerance:g}"
             )
-    costs = {"steps": work.steps, "evaluations": work.evaluations, "work": work.evaluations * states[0].size}
+    passed = work.values or work.evaluations * states[0].size
+    costs = {"steps": work.steps, "evaluations": work.evaluations, "work": passed}
     if work.solves:
         costs |= {"solves": work.solves, "iterations": work.iterations}
+    if work.products:
+        costs |= {"matvecs": work.products, "unknowns": states[0].size}
     quality = family.quality(sample, solution)
     stored = {name: values.astype(spec.dtype) for name, values in solution.items()}
     spent_on("check")
@@ -244,6 +248,7 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
             "sample": np.arange(shard.start, shard.stop),
             "attempt": np.array([s.attempt for s in solved]),
             "solver": np.array([s.method.encode()[:32] for s in solved], dtype="S32"),
+            **({"level": np.full(count, label(spec.level).encode(), LABEL_TYPE)} if spec.level else {}),
         },
         "cost": costs,
         "quality": quality,

@@ -31,6 +31,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.difficulty import check_level
 from datagen.discretise import boundary_names
 from datagen.family import SPLITS, Family, Field, Sample, build
 from datagen.files import json_bytes, read_json, sha256, sha256_of_file
@@ -38,7 +39,8 @@ from datagen.plan import check_solver
 from solvers.registry import near_names
 
 FORMAT_VERSION = 1
-_WELL_BOUNDARY = {"periodic": "PERIODIC", "outflow": "OPEN", "absorbing": "OPEN", "unknown": "OPEN"}  # others: WALL
+# Others: WALL.
+_WELL_BOUNDARY = {"periodic": "PERIODIC", **dict.fromkeys(("outflow", "inflow", "absorbing", "unknown"), "OPEN")}
 DTYPES = ("float32", "float64")
 MAX_SHARDS = 1_000_000
 OPEN_SHARDS = 64  # kept open by a store that is read
@@ -73,6 +75,8 @@ class Spec:
         Of stored fields.
     inputs : dict, optional
         Where input fields come from that are not drawn: ``file``, ``sha256``, ``fields`` (`datagen.draw.with_inputs`).
+    level : dict, optional
+        Names of the levels of difficulty, by axis, that the parameters are those of (`datagen.difficulty`).
 
     Raises
     ------
@@ -87,6 +91,7 @@ class Spec:
     solver: Mapping[str, Any]
     dtype: str = "float32"
     inputs: Mapping[str, Any] | None = None
+    level: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         def integer(value: Any, name: str, least: int) -> int:
@@ -119,6 +124,8 @@ class Spec:
             if set(self.inputs) != {"file", "sha256", "fields"} or not set(self.inputs["fields"]) <= given:
                 raise ValueError(f"inputs must be the file, sha256 and fields of arrays of inputs, got {self.inputs!r}")
             object.__setattr__(self, "inputs", _plain(dict(self.inputs)))
+        if self.level is not None:
+            object.__setattr__(self, "level", check_level(self.level))
         object.__setattr__(self, "pde", _plain(family.parameters()))
         object.__setattr__(self, "samples", {split: self.samples[split] for split in SPLITS})
         solver = {key: float(value) if key in ("rtol", "atol") else value for key, value in self.solver.items()}
@@ -156,9 +163,7 @@ class Spec:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as in ``spec.json``."""
         values = {"format_version": FORMAT_VERSION, **asdict(self)}
-        if self.inputs is None:
-            del values["inputs"]
-        return values
+        return {key: value for key, value in values.items() if value is not None or key not in ("inputs", "level")}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Spec":
@@ -168,7 +173,7 @@ class Spec:
         if version != FORMAT_VERSION:
             raise ValueError(f"format_version of the dataset must be {FORMAT_VERSION}, got {version!r}")
         expected = {"pde", "seed", "samples", "shard_size", "solver", "dtype"}
-        if set(content) - {"inputs"} != expected:
+        if set(content) - {"inputs", "level"} != expected:
             raise ValueError(f"the spec must have the keys {sorted(expected)}, got {sorted(content)}")
         for name in ("pde", "samples", "solver"):
             if not isinstance(content[name], Mapping):

@@ -34,6 +34,7 @@ from datagen.files import read_json, sha256, sha256_of_file
 from datagen.folder import shard_defect
 from datagen.grids import Grid
 from datagen.pdes.darcy import Darcy
+from datagen.pdes.mixed import Mixed
 from datagen.steady_assemblies import STEADY, legacy_fno_system, legacy_fno_values
 from datagen.store import DamagedShard, Shard, Spec, Store, open_shard, read_array
 from datagen.validate_evolution import EvolutionCheck
@@ -213,7 +214,7 @@ def validate(
     sidecars: list[dict[str, Any]] = []  # what of them the manifest is held against
     repeats = _Repeats()
     varying: dict[str, set[str]] = {f.name: set() for f in spec.family.role("input")}
-    evolution = EvolutionCheck(spec.family) if isinstance(spec.family, EvolvingFamily) else None
+    origins = [_Origin.of(one) for one in _specs(spec)]
     for shard in spec.shards:
         defect, sidecar = shard_defect(spec, shard, store.path), None
         if defect is None:
@@ -227,7 +228,9 @@ def validate(
             for index, sample, solution, records in _samples(store, spec, shard):
                 report.samples += 1
                 place = f"{shard.split}[{index}]"
-                _check_sample(report, spec, place, sample, solution, records, evolution)
+                part = spec.family.part_of(shard.split, index) if isinstance(spec.family, Mixed) else 0
+                origins[part].samples += 1
+                _check_sample(report, origins[part].spec, place, sample, solution, records, origins[part].evolution)
                 for name, values in {**sample.fields, **sample.scalars}.items():
                     if len(varying.setdefault(name, set())) < 2:
                         varying[name].add(sha256(np.ascontiguousarray(values).tobytes()))
@@ -238,21 +241,46 @@ def validate(
                 report.problems.append(str(error))
     report.problems += repeats.problems()
     report.problems += manifest_faults(store, spec, sidecars)
-    constant = {f.name for f in spec.family.role("constant")}
+    constant = {f.name for f in spec.family.role("constant")} | set(spec.family.fixed)
+    constant |= set(spec.inputs["fields"]) if spec.inputs else set()  # what a person gives is his own choice
     for name, found in varying.items():
         if report.samples > 1 and len(found) == 1 and name not in constant:
             report.problems.append(f"input {name!r} is the same in every sample, though it is declared as drawn")
-    if not spec.family.made_by_solving:
+    if isinstance(spec.family, Mixed):
+        report.notes.append("no sample was made again: validate the datasets that it was mixed from")
+    elif not spec.family.made_by_solving:
         report.notes.append(f"no independent scheme: {spec.family.title}, which no equation made; values were checked")
         return report
-    if evolution is None and type(spec.family) not in _independent:
-        report.notes.append(f"no independent scheme for family {spec.family.name!r}: residuals were not checked")
-    _resolve_subset(report, store, spec, resolve, seed, evolution, on_sample)
-    if evolution is not None:
-        report.problems += evolution.nothing_evolves() if report.samples else []
-        report.notes += evolution.notes()
-        report.worst = evolution.worst
+    if any(origin.evolution is None and type(origin.spec.family) not in _independent for origin in origins):
+        name = origins[0].spec.family.name
+        report.notes.append(f"no independent scheme for family {name!r}: residuals were not checked")
+    if not isinstance(spec.family, Mixed):
+        _resolve_subset(report, store, spec, resolve, seed, origins[0].evolution, on_sample)
+    for evolution in (origin.evolution for origin in origins if origin.evolution is not None and origin.samples):
+        report.problems += evolution.nothing_evolves()
+        report.notes += [note for note in evolution.notes() if note not in report.notes]
+        report.worst = max(report.worst, evolution.worst)
     return report
+
+
+@dataclass
+class _Origin:
+    """What samples are checked against: the spec that they were made by; of evolutions, what is found on the way."""
+
+    spec: Spec
+    evolution: EvolutionCheck | None
+    samples: int = 0
+
+    @classmethod
+    def of(cls, spec: Spec) -> "_Origin":
+        return cls(spec, EvolutionCheck(spec.family) if isinstance(spec.family, EvolvingFamily) else None)
+
+
+def _specs(spec: Spec) -> list[Spec]:
+    """The spec itself, or those of a mixture's parts."""
+    if not isinstance(spec.family, Mixed):
+        return [spec]
+    return [Spec.from_dict(part["spec"]) for part in spec.family.parts]
 
 
 def _check_files(

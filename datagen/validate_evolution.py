@@ -13,7 +13,8 @@ start moved by a millionth, up or down at random at each point. In chaos A is la
 interval whose bound exceeds a tenth is not compared, and a note says so. All intervals together are the whole
 trajectory: the first frame is compared with the stored initial field. Of families whose independent scheme steps by
 itself (`TRAJECTORIES`), the whole evolution is made again from the stored inputs, and compared in each frame with the
-bound for A = 1, the maximum that of all frames.
+bound for A = 1, the maximum that of all frames. Where such a scheme can start from any frame (`RESTARTS`), it goes from
+each to the next, and A is measured as above.
 
 **Frames that repeat.** A frame that is equal to an earlier one, or constant in space where the one before is not, is
 suspect, chosen or not: a solution at rest repeats itself to rounding, a copied frame does too. The equation decides:
@@ -31,6 +32,8 @@ from scipy.integrate import solve_ivp
 
 from datagen.evolution_schemes import (
     EVOLUTIONS,
+    FRAME_CHECKS,
+    RESTARTS,
     TRAJECTORIES,
     RightHandSide,
     independent_right_hand_side,
@@ -60,7 +63,7 @@ class EvolutionCheck:
 
     def __init__(self, family: EvolvingFamily) -> None:
         self.family = family
-        self.known = type(family) in EVOLUTIONS or type(family) in TRAJECTORIES
+        self.known = any(type(family) in schemes for schemes in (EVOLUTIONS, TRAJECTORIES, RESTARTS))
         self.worst = 0.0
         self._moving: set[str] = set()
         self._repeats = self._unjudged = self._too_far = self._unfinished = 0
@@ -69,6 +72,8 @@ class EvolutionCheck:
         """Faults of one sample's frames; nothing is integrated but what leads to frames that repeat others."""
         self._moving |= {name for name, frames in solution.items() if np.any(frames != frames[0])}
         yield from frame_faults(self.family, sample, solution, records)
+        if type(self.family) in FRAME_CHECKS:
+            yield from FRAME_CHECKS[type(self.family)](self.family, sample, solution)
         states, eps = _states(self.family, solution)
         for frame, how in repeated_frames(solution).items():
             repeats_the_last = np.array_equal(states[frame], states[frame - 1])
@@ -90,6 +95,8 @@ class EvolutionCheck:
     def _compare(self, sample: Sample, states: Array, frames: Sequence[int], eps: float) -> list[str]:
         if type(self.family) in TRAJECTORIES:
             found = compare_trajectory(self.family, sample, states, eps)
+        elif type(self.family) in RESTARTS:
+            found = compare_restarts(self.family, sample, states, frames, eps)
         else:
             found = compare_intervals(self.family, sample, states, np.array(frames), eps)
         self.worst = max(self.worst, found.worst)
@@ -226,6 +233,37 @@ def compare_trajectory(family: EvolvingFamily, sample: Sample, states: Array, ep
     return comparison
 
 
+def compare_restarts(
+    family: EvolvingFamily, sample: Sample, states: Array, intervals: Sequence[int], eps: float
+) -> Comparison:
+    """Go from frames to the next ones by a scheme that steps by itself; arguments as of `compare_intervals`."""
+    comparison, advance = Comparison(), RESTARTS[type(family)](family, sample)
+    for k in intervals:
+        begin, end = (float(t) for t in family.times[k : k + 2])
+        try:
+            again = advance(states[k], begin, end)[None]
+            differences = _channel_maximum(states[k + 1][None] - again)[0]
+            sizes = np.maximum(_channel_maximum(states[k][None]), _channel_maximum(again))[0] + np.finfo(float).tiny
+            relative = family.accuracy + 4 * eps
+            if np.any(differences > relative * sizes):
+                size, signs = _perturbation(states[k][None])
+                moved = advance(states[k] + (size * signs)[0], begin, end)
+                relative *= max(1.0, float(np.max(abs(moved - again) / size)))
+        except FloatingPointError as error:
+            comparison.faults.append(f"frame {k} leads to no frame {k + 1}: {error}")
+            continue
+        if relative > _LOOSEST:
+            comparison.too_far += 1
+            continue
+        comparison.worst = max(comparison.worst, float(np.max(differences / (relative * sizes))))
+        for channel in np.flatnonzero(differences > relative * sizes):
+            comparison.faults.append(
+                f"frame {k + 1} of {family.role('output')[channel].name!r} is not where the equation leads from frame "
+                f"{k}: it differs by {differences[channel]:.3g}, and may by {relative * sizes[channel]:.3g}"
+            )
+    return comparison
+
+
 def compare_intervals(
     family: EvolvingFamily, sample: Sample, states: Array, intervals: NDArray[np.int64], eps: float
 ) -> Comparison:
@@ -312,9 +350,13 @@ def _growth(
     change: RightHandSide, times: NDArray[np.float64], frames: NDArray[np.int64], starts: Array, ends: Array
 ) -> NDArray[np.float64]:
     """By how much a perturbation of each start has grown at its end, relative to the channels; at least 1."""
-    over_grid = tuple(range(2, starts.ndim))
-    size = _PERTURBATION * np.max(abs(starts), axis=over_grid, keepdims=True)
-    size = np.where(size > 0, size, np.maximum(np.max(size, axis=1, keepdims=True), np.finfo(float).tiny))
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], starts.shape[1:])
+    size, signs = _perturbation(starts)
     moved = _integrate(change, times, frames, starts + size * signs)
     return np.maximum(1.0, np.max(abs(moved - ends) / size, axis=tuple(range(1, starts.ndim))))
+
+
+def _perturbation(starts: Array) -> tuple[Array, Array]:
+    """Sizes, by channel, and random signs of what starts ``(batch, channels, *grid)`` are moved by."""
+    size = _PERTURBATION * np.max(abs(starts), axis=tuple(range(2, starts.ndim)), keepdims=True)
+    size = np.where(size > 0, size, np.maximum(np.max(size, axis=1, keepdims=True), np.finfo(float).tiny))
+    return size, np.random.default_rng(0).choice([-1.0, 1.0], starts.shape[1:])

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.difficulty import label
 from datagen.family import Sample
 from datagen.files import json_bytes
 from datagen.store import DamagedShard, Shard, Spec, Store, read_array, well_boundaries
@@ -56,6 +57,10 @@ def file_faults(
         yield f"{path}: boundary_conditions/{name} is a condition that the family does not have"
     if not np.array_equal(read_array(file, "provenance/sample", (count,), path), np.arange(shard.start, shard.stop)):
         yield f"{path}: provenance/sample must be {shard.start} to {shard.stop - 1}"
+    if spec.level is not None:
+        levels = read_array(file, "provenance/level", (count,), path)
+        if not np.all(levels == label(spec.level).encode()):
+            yield f"{path}: provenance/level must be {label(spec.level)} of every sample"
     if sidecar is None:
         return
     totals = {name: int(read_array(file, f"cost/{name}", (count,), path).sum()) for name in file.get("cost", ())}

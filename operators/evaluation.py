@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from datagen.evolve.implicit_family import ImplicitFamily
 from datagen.files import json_bytes, read_json, write_atomically
+from datagen.pdes.mixed import origins
 from datagen.store import Store
 from operators import breakeven
 from operators.checkpoint import load_checkpoint
@@ -293,9 +294,19 @@ def _content(
 
 def _other_parameters(trained: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Parameters of the equation that the training data had otherwise, with both values; the grid is no such."""
-    before, now = trained.get("pde", {}), here.get("pde", {})
-    keys = sorted({*before, *now} - {"grid"})
-    return {key: [before.get(key), now.get(key)] for key in keys if before.get(key) != now.get(key)}
+    before, now = ([origin.get("pde", {}) for origin in origins(spec)] for spec in (trained, here))
+    keys = sorted({key for pde in (*before, *now) for key in pde} - {"grid"})
+    found = {key: [_distinct(key, pdes) for pdes in (before, now)] for key in keys}
+    return {key: [was, is_now] for key, (was, is_now) in found.items() if was != is_now}
+
+
+def _distinct(key: str, pdes: Sequence[Mapping[str, Any]]) -> Any:
+    """The value of a parameter; of mixtures in whose parts it differs, all of them."""
+    values: list[Any] = []
+    for pde in pdes:
+        if pde.get(key) not in values:
+            values.append(pde.get(key))
+    return values[0] if len(values) == 1 else values
 
 
 def _ranked(tally: Tally) -> dict[str, int]:

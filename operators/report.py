@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from datagen.pdes.mixed import origins
 from operators.breakeven import section
 from operators.predict import Predictor
 from operators.run_folder import flatten
@@ -70,7 +71,7 @@ def report(
         Metrics shown beside the relative L2 error; `COLUMNS` if left out.
     """
     first = next(iter(operators.values()))
-    problem = first.spec.get("pde", {}).get("name", content["dataset"])
+    problem = origins(first.spec)[0].get("pde", {}).get("name", content["dataset"])
     title = " and ".join(operators) if len(operators) < 3 else f"{len(operators)} operators"
     shown = [name for name in (COLUMNS if columns is None else columns) if name in content["metrics"]]
     shown = [name for name in shown if name != "relative_l2"]

@@ -4,12 +4,14 @@ southwell-data info PATH        what it is
 southwell-data validate PATH    check every sample by an independent scheme; exit code 1 if anything is wrong
 southwell-data merge PATH       complete a dataset whose shards several jobs wrote, in place
 southwell-data show PATH        draw samples, and of evolutions an animation
+southwell-data mix HARD with=EASIER samples=800 alpha=0.1 out=FOLDER
 southwell-data export PATH format=pdebench out=FILE.hdf5 split=test
 southwell-data import FILE format=fno_mat out=FOLDER samples.validation=100 samples.test=100
 """
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,16 @@ import numpy as np
 from tqdm import tqdm
 
 from datagen.commands.cli import FAILED, REFUSED, check_configs, fail, handle_termination, said
-from datagen.commands.exchange import KEYS_HELP, export_command, import_command, show_command
+from datagen.commands.exchange import KEYS_HELP, export_command, import_command, mix_command, show_command
+from datagen.difficulty import label
 from datagen.evolve.family import EvolvingFamily
 from datagen.files import read_json
 from datagen.folder import merge
 from datagen.store import Store
 from datagen.validate import validate
 
-WRITERS = {"export": export_command, "import": import_command, "show": show_command}
-_COUNTS = ("iterations", "steps", "evaluations")
+WRITERS = {"export": export_command, "import": import_command, "mix": mix_command, "show": show_command}
+_COUNTS = ("iterations", "steps", "evaluations", "work")
 
 
 def _frames(store: Store) -> str:
@@ -80,6 +83,7 @@ def _made(store: Store) -> list[str]:
     return [
         *([f"  inputs      {', '.join(given['fields'])} from {given['file']}"] if given else []),
         f"  parameters  {', '.join(f'{k}={v}' for k, v in spec['pde'].items() if k not in ('name', 'grid'))}",
+        *([f"  level       {label(spec['level']).replace(',', ', ')}"] if "level" in spec else []),
         f"  seed        {spec['seed']}",
         f"  solver      {solver}",
         f"  cost        {seconds:,.1f} core seconds, "
@@ -91,11 +95,19 @@ def _made(store: Store) -> list[str]:
 def _read(store: Store) -> list[str]:
     """Where samples that were read come from."""
     pde = store.spec["pde"]
+    if "parts" in pde:
+        return [f"  part        {_part(part)}" for part in pde["parts"]]
     sides = ", ".join(name if name == other else f"{name} and {other}" for name, other in store.boundary)
     return [
         f"  file        {pde['source']}, {pde['layout']}, sha256 {pde['sha256'][:16]}...",
         f"  sides       {sides}",
     ]
+
+
+def _part(part: Mapping[str, Any]) -> str:
+    spec = part["spec"]
+    level = f" ({label(spec['level'])})" if "level" in spec else ""
+    return f"{part['samples']:,} training samples of {part['name']}, {spec['pde']['name']}{level}, seed {spec['seed']}"
 
 
 def _record_meanings(store: Store) -> dict[str, str]:
@@ -131,6 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
         ("show", "draw samples"),
         ("export", "write one split in another format"),
         ("import", "make a dataset of a file of another format"),
+        ("mix", "make a dataset of a hard one and easier ones"),
     ):
         usage = f"southwell-data {name} {'FILE' if name == 'import' else 'PATH'} {KEYS_HELP[name]}"
         command = commands.add_parser(

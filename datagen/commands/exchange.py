@@ -1,6 +1,7 @@
-"""The words of ``southwell-data`` that write files: ``export``, ``import`` and ``show``; all take ``key=value``."""
+"""The words of ``southwell-data`` that write: ``export``, ``import``, ``mix``, ``show``; all take ``key=value``."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from tqdm import tqdm
 
 from datagen.files import write_atomically
 from datagen.interchange import FORMATS, Wanted, export, import_file
+from datagen.mix import UNITS, by_budget, by_fraction, check_fit, costs, ladder, mix
 from datagen.store import Store
 from solvers.registry import near_names
 
@@ -20,6 +22,10 @@ def _whole(word: str) -> int:
 
 def _names(word: str) -> tuple[str, ...]:
     return tuple(word.split(","))
+
+
+def _paths(word: str) -> tuple[Path, ...]:
+    return tuple(map(Path, word.split(",")))
 
 
 def _numbers(word: str) -> tuple[float, ...]:
@@ -44,6 +50,18 @@ KEYS: Mapping[str, Mapping[str, tuple[Callable[[str], Any], Any]]] = {
         "lengths": (_numbers, None),
         "centring": (str, None),
         "boundary": (_names, None),
+    },
+    "mix": {
+        "with": (_paths, ()),
+        "out": (Path, REQUIRED),
+        "samples": (_whole, None),
+        "alpha": (float, None),
+        "base": (_whole, None),
+        "extra": (_whole, None),
+        "budget": (float, None),
+        "shares": (_numbers, None),
+        "unit": (str, None),
+        "shard.size": (_whole, None),
     },
     "show": {
         "out": (Path, None),
@@ -73,6 +91,16 @@ KEYS_HELP = {
 Formats:
 """
     + FORMATS_HELP,
+    "mix": """with=EASIER[,...] out=FOLDER [...]
+
+PATH is the hard dataset: its validation and test splits are the mixture's. Of training splits the first samples are
+copied.
+
+  samples=N alpha=A      N samples, of which the share A is hard; nested over A
+  base=B extra=N         B hard samples and N easier ones
+  budget=C shares=S,...  what a budget buys: shares of it for the hard dataset and for those of with=, 1 together
+  unit=work              of the budget: counted work, or seconds, as measured when the datasets were made
+  shard.size=            samples a shard (as in the hard dataset)""",
     "show": """[out=FILE.png] [split=train] [samples=4] [first=0] [animation=FILE.gif]
 
   a contact sheet: one row a sample, inputs then outputs; of evolutions also frames along the time, and with
@@ -157,6 +185,60 @@ def import_command(path: Path, words: Sequence[str]) -> None:
     print(f"{chosen['out']}: {counts}; fields {', '.join(f'{f.name} ({f.role})' for f in spec.family.fields)}")
     if not spec.samples["validation"]:
         print("note: no validation samples, which southwell-train needs: import again with samples.validation=N")
+
+
+def mix_command(path: Path, words: Sequence[str]) -> None:
+    """A hard dataset and easier ones to a mixture."""
+    chosen = settings("mix", words)
+    if not chosen["with"]:
+        raise ValueError("southwell-data mix needs with=, the dataset of easier samples, or several with commas")
+    stores = [Store(place) for place in (path, *chosen["with"])]
+    check_fit(stores)
+    counts = _counts(chosen, stores)
+    with tqdm(unit="sample", disable=None) as bar:
+        spec = mix(stores, counts, chosen["out"], shard_size=chosen["shard.size"], on_shard=bar.update)
+    sizes = ", ".join(f"{split} {count:,}" for split, count in spec.samples.items())
+    print(f"{chosen['out']}: {sizes}; validation and test are those of {path}")
+    for store, count in zip(stores, counts, strict=True):
+        print(f"  {count:,} training samples of {store.path}{_paid(store, count)}")
+    seeds = [store.spec["seed"] for store in stores if store.family.made_by_solving]
+    if len(set(seeds)) < len(seeds):
+        print(
+            "note: datasets of one seed: sample i of one is drawn from the same random numbers as sample i of another"
+        )
+    if not spec.samples["validation"]:
+        print("note: no validation samples, which southwell-train needs: generate the hard dataset with some")
+
+
+MIXTURES = {"fraction": ("samples", "alpha"), "ladder": ("base", "extra"), "budget": ("budget", "shares", "unit")}
+
+
+def _counts(chosen: Mapping[str, Any], stores: Sequence[Store]) -> list[int]:
+    """Training samples of each dataset, by the one kind of mixture that is asked for."""
+    asked = [kind for kind, keys in MIXTURES.items() if any(chosen[key] is not None for key in keys)]
+    kinds = "samples= and alpha=, base= and extra=, or budget= and shares="
+    if len(asked) != 1:
+        raise ValueError(f"southwell-data mix needs one of {kinds}; got {' and '.join(asked) or 'none of them'}")
+    missing = [key for key in MIXTURES[asked[0]] if chosen[key] is None and key != "unit"]
+    if missing:
+        raise ValueError(f"southwell-data mix needs {' and '.join(f'{key}=' for key in missing)} too")
+    if asked == ["budget"]:
+        unit = chosen["unit"] or "work"
+        return by_budget([costs(store, unit) for store in stores], chosen["budget"], chosen["shares"])
+    if len(stores) > 2:
+        raise ValueError(f"with= names {len(stores) - 1} datasets; more than one is for budget= and shares=")
+    if asked == ["ladder"]:
+        return ladder(chosen["base"], chosen["extra"])
+    return by_fraction(chosen["samples"], chosen["alpha"])
+
+
+def _paid(store: Store, count: int) -> str:
+    """What the first samples of a dataset cost, as far as it says."""
+    said = []
+    for unit in UNITS:
+        with suppress(ValueError):
+            said.append(f"{costs(store, unit)[:count].sum():.4g} {unit}")
+    return f", {' and '.join(said)}" if said else ""
 
 
 def show_command(path: Path, words: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ southwell-generate pde=darcy pde.grid=64 samples.train=1000 seed=7 out=data/darc
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from datagen.commands.cli import run
 from datagen.commands.own_families import offer_own_families
+from datagen.difficulty import at_level
 from datagen.draw import with_inputs
 from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.implicit import TOLERANCE
@@ -118,6 +120,28 @@ def _require_effect(spec: Spec, solver: dict[str, Any]) -> None:
         )
 
 
+def _refuse_both(pde: dict[str, Any], level: dict[str, str], words: Sequence[str]) -> None:
+    """Refuse a parameter among the words of the command line that the level asked for sets too.
+
+    Raises
+    ------
+    ValueError
+    """
+    given = {word.partition("=")[0].lstrip("+"): word for word in words}
+    for axis, name in level.items():
+        for key, value in pde["levels"][axis][name].items():
+            word = given.get(f"pde.{key}")
+            if word is not None:
+                raise ValueError(f"{word} and pde.level.{axis}={name}, which sets it to {value}: leave one of them out")
+
+
+def _words() -> Sequence[str]:
+    """The words of the command line, where there is one."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
 def generate_command(config: dict[str, Any]) -> None:
     """Plain configuration in, dataset out; see ``configs/generate.yaml`` for the keys."""
     for group in ("pde", "samples", "shard", "store", "solver", "executor"):
@@ -129,13 +153,16 @@ def generate_command(config: dict[str, Any]) -> None:
         raise ValueError(f"dry_run must be true or false, got {config['dry_run']!r}")
     index, count = config["shard"]["index"], config["shard"]["count"]
     check_share(index, count)
+    pde, level = at_level(config["pde"])
+    _refuse_both(config["pde"], level or {}, _words())
     spec = Spec(
-        pde=config["pde"],
+        pde=pde,
         seed=config["seed"],
         samples=config["samples"],
         shard_size=config["shard"]["size"],
         solver=config["solver"],
         dtype=config["store"]["dtype"],
+        level=level,
     )
     if config["inputs"] is not None:
         spec = with_inputs(spec, str(config["inputs"]))

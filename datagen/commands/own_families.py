@@ -25,7 +25,8 @@ def offer_own_families() -> None:
             fail(f"PDE family {point.name!r} ({point.value}) cannot be imported: {error!r}", REFUSED)
         if not (isinstance(family, type) and issubclass(family, Family) and dataclasses.is_dataclass(family)):
             fail(f"PDE family {point.name!r} ({point.value}) must be a dataclass derived from datagen.Family", REFUSED)
-        ConfigStore.instance().store(name=point.name, group="pde", node={"name": point.name, **defaults(family)})
+        node = {"name": point.name, **defaults(family), **levels(family)}
+        ConfigStore.instance().store(name=point.name, group="pde", node=node)
 
 
 def defaults(family: type[Family]) -> dict[str, Any]:
@@ -41,3 +42,11 @@ def defaults(family: type[Family]) -> dict[str, Any]:
         else:
             values[parameter.name] = "???"
     return values
+
+
+def levels(family: type[Family]) -> dict[str, Any]:
+    """The levels of difficulty that a family declares, none of them chosen; nothing where it declares none."""
+    if not family.levels:
+        return {}
+    declared = {axis: {name: dict(values) for name, values in names.items()} for axis, names in family.levels.items()}
+    return {"level": dict.fromkeys(declared), "levels": declared}

@@ -124,14 +124,20 @@ def _write_shard(samples: Samples, spec: Spec, shard: Shard, first: int, folder:
             raise ValueError(f"sample {start + bad[0]} of the file has values of {name!r} that are not finite")
     outputs = {field.name: fields[field.name].reshape(stop - start, -1) for field in spec.family.role("output")}
     records: dict[str, dict[str, Array]] = {
+        "scalars": {},
         "provenance": {"sample": np.arange(shard.start, shard.stop), "row": np.arange(start, stop)},
+        "cost": {},
         "quality": {
             f"{name}_{word}": extreme(values, axis=1).astype(np.float64)
             for name, values in outputs.items()
             for word, extreme in (("minimum", np.min), ("maximum", np.max))
         },
     }
-    image = shard_image(spec, shard, fields, {}, records)
+    for place, column in samples.columns.items():
+        group, name = place.split("/")
+        records[group].setdefault(name, column[start:stop])
+    seconds = [] if samples.seconds is None else [float(s) for s in samples.seconds[start:stop]]
+    image = shard_image(spec, shard, fields, records.pop("scalars"), records)
     (folder / shard.split).mkdir(exist_ok=True)
     write_atomically(folder / shard.file, image)
     sidecar: dict[str, Any] = {
@@ -143,11 +149,11 @@ def _write_shard(samples: Samples, spec: Spec, shard: Shard, first: int, folder:
         "samples": [shard.start, shard.stop],
         "rows": [start, stop],
         "failed_attempts": {},
-        "totals": {},
+        "totals": {name: int(values.sum()) for name, values in records["cost"].items()},
         "bytes": len(image),
         "sha256": sha256(image),
         "code_version": code_version(),
-        "seconds": {"total": 0.0, "samples": []},
+        "seconds": {"total": sum(seconds), "samples": seconds},
     }
     write_atomically(folder / shard.sidecar, json_bytes(sidecar))
 

@@ -1,8 +1,8 @@
 """What all formats have in common: samples of named fields, read a piece at a time."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,18 @@ class Samples:
     read : callable
         ``(name, start, stop)`` to the values of a field, ``(stop - start, *grid)``; outputs of an evolution are
         ``(stop - start, frames, *grid)``.
+    columns : mapping of str to ndarray (count,)
+        What else is known of each sample, by its place in a shard: "scalars/reynolds", "cost/work", ...
+    seconds : ndarray (count,), optional
+        Measured, of making each.
     """
 
     about: Imported
     count: int
     dtype: str
     read: Callable[[str, int, int], Array]
+    columns: Mapping[str, Array] = field(default_factory=dict)
+    seconds: Array | None = None
 
     def stacked(self, names: Sequence[str], start: int, stop: int, axis: int) -> Array:
         """Several fields as channels along an axis."""

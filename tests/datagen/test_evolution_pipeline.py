@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from datagen import generate as generating
 from datagen.commands.data import info
+from datagen.difficulty import at_level
 from datagen.evolution_schemes import TRAJECTORIES
 from datagen.evolve import ETDRK4, Conserved, EvolvingFamily, UnstableStep
 from datagen.evolve.work import Work, count, counted
@@ -69,8 +70,8 @@ def test_every_yaml_composes_holds_the_defaults_and_makes_sound_data(name, tmp_p
     with initialize_config_module(version_base="1.3", config_module="configs"):
         plain = OmegaConf.to_container(compose("generate", [f"pde={name}", "out=x"]).pde)
         small = compose("generate", [f"pde={name}", *(f"pde.{word}" for word in TINY[name]), "out=x"])
-    assert build(**plain) == build(name)
-    spec = spec_of(OmegaConf.to_container(small.pde), train=2, validation=0)
+    assert build(**at_level(plain)[0]) == build(name)
+    spec = spec_of(at_level(OmegaConf.to_container(small.pde))[0], train=2, validation=0)
     folder = generate(spec, tmp_path / "data", executor="serial")
     report = validate(folder, resolve=3)
     assert report.sound, report.problems

@@ -22,6 +22,7 @@ _START = {"rtol": 1e-11}  # of the pressure systems of initial states
 _FOREIGN = (
     1e-4  # divergence times h over speed of means that no velocity of the scheme has; single precision leaves 1e-6
 )
+_MOST_OBSTACLES = 10_000
 _FEWEST_CELLS = 2  # along a square
 
 
@@ -169,9 +170,7 @@ class Flow(EvolvingFamily):
         h = self.mesh.spacing[1]
         self._check_step(1 / (1 / (self.courant * h) + 8 / (low * h**2)), "courant")
         self._check_obstacles(shape)
-        if self.problem == "periodic" and not (
-            self.alpha > 2 and math.isfinite(self.alpha + self.tau) and self.tau > 0
-        ):
+        if not (self.alpha > 2 and math.isfinite(self.alpha + self.tau) and self.tau > 0):
             raise ValueError(
                 f"flow: alpha must be more than 2 and tau positive, or the initial velocity is not continuous; got "
                 f"{self.alpha!r} and {self.tau!r}"
@@ -182,10 +181,13 @@ class Flow(EvolvingFamily):
     def _check_obstacles(self, shape: tuple[int, ...]) -> None:
         """Refuse numbers and sizes of obstacles of which a draw might not find a place for all."""
         fewest, many = self.obstacles
-        if not 0 <= fewest <= many:
+        if not 0 <= fewest <= many <= _MOST_OBSTACLES:
             raise ValueError(
-                f"flow: obstacles must be the fewest and the most, integers from 0 on, got {self.obstacles!r}"
+                f"flow: obstacles must be the fewest and the most, integers from 0 to {_MOST_OBSTACLES:,}, got "
+                f"{str(self.obstacles)[:40]}"
             )
+        if not 0 < self.obstacle_size < math.inf:
+            raise ValueError(f"flow: obstacle_size must be positive and finite, got {self.obstacle_size!r}")
         object.__setattr__(self, "obstacles", (int(fewest), int(many)))
         if not many:
             return

@@ -28,6 +28,7 @@ SMALL = {
     "wave": {"grid": 9},
     "euler": {"grid": 6, "dimension": 1},
     "shallow_water": {"grid": 6, "dimension": 1},
+    "flow": {"grid": 8, "obstacles": [0, 0]},
 }
 NAN, INF = math.nan, math.inf
 HOSTILE = [NAN, INF, -INF, -1, 0.0, 1e308, -1e308, 1e-308, 1e12, -1e12, 99999999999, 10**400, True]

@@ -1,0 +1,292 @@
+"""Scattered noisy observations fused with an equation, and coefficients of the equation that nobody knows.
+
+Kernel parameters and unknown coefficients theta are those of the largest evidence ``log p(f, boundary data,
+observations | theta)``; theta's uncertainty is the width of its peak (Laplace), and goes into that of u:
+``var(x) = var(x | theta) + (d mean(x) / d theta)^T cov(theta) (d mean(x) / d theta)``.
+
+Nonlinear equations are linearised at the mean and solved again until it stays (Gauss and Newton; Chen et al. 2021,
+arXiv 2103.12959, section 3).
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.gp.conditioning import FIRST_NUGGET, DensePosterior
+from operators.gp.evidence import Peak, climb
+from operators.gp.kernels import GaussianMixture, Kernel, Product, StudentMixture
+from operators.gp.knowledge import Knowledge, as_observations
+from operators.gp.problems import Problem
+from operators.gp.solution import Diagnostics, Evidence, Inferred, PointwisePosterior, Solution
+
+Array = NDArray[np.floating]
+FAMILY = {"gaussian": GaussianMixture, "student": StudentMixture}
+MOST_ROWS = 10_000
+"""Nodes and observations; the covariance of so many takes 0.8 GB."""
+CHOOSING_ROWS = 400
+"""Kernel parameters are chosen on a coarser grid and fewer observations, if there are more rows than this."""
+NEWTON_STEPS = 20
+
+
+def solve_dense(
+    problem: Problem, *, observations: Any = None, unknowns: Sequence[str] = (), kernel: Kernel | str = "gaussian"
+) -> Solution:
+    """The exact posterior of u, given a problem and scattered observations.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its nodes and the observations are at most 10,000.
+    observations : Observations or (points, values, noise), optional
+        At most 5,000; the noise is a standard deviation, one or ``(n,)``, or None: it is inferred then.
+    unknowns : sequence of str
+        Parameters of the problem to infer; their values in the problem are where the search begins, and their signs
+        stay.
+    kernel : Kernel or str
+        A kernel, taken as it is, or "gaussian" or "student": one component an axis (squared exponential, Matern-5/2),
+        whose variance and lengths have the largest evidence.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    ValueError, TypeError
+        If something does not fit: with which argument, what was expected, what was got.
+
+    Examples
+    --------
+    A string under a known load, its ends unknown, and its tension inferred from thirty noisy readings of its shape:
+
+    >>> from operators.gp import partial
+    >>> load = lambda x: -np.sin(3 * x[:, 0])
+    >>> tension = partial(2).named("tension")
+    >>> problem = Problem([(0, 2)], tension, load, 0.0, 20, faces=[], parameters={"tension": 1.0})
+    >>> x = np.linspace(0, 2, 30)[:, None]
+    >>> shape = np.sin(3 * x[:, 0]) / (9 * 0.25)
+    >>> noise = 0.01 * np.random.default_rng(0).standard_normal(30)
+    >>> solution = solve_dense(problem, observations=(x, shape + noise, 0.01), unknowns=["tension"])
+    >>> tension = solution.unknowns["tension"]
+    >>> bool(abs(tension.value - 0.25) < 3 * tension.std), bool(tension.std < 0.01)
+    (True, True)
+    """
+    began = time.perf_counter()
+    known = Knowledge.of(problem, as_observations(problem, observations))
+    if len(known) > MOST_ROWS:
+        raise ValueError(
+            f"nodes and observations together must be at most {MOST_ROWS} here, got {len(known)}: take fewer nodes, "
+            "no more than it takes to resolve u"
+        )
+    search = _Search(known, _as_unknowns(problem, unknowns, len(known.values)), kernel)
+    history: list[dict[str, Any]] = []
+    posterior: DensePosterior | None = None
+    peak = search.begin(history)
+    steps, converged = 0, False
+    for _ in range(1 if problem.linear else 3):
+        peak = search.improve(peak, posterior, history)
+        posterior, more, converged = search.condition(peak.position, posterior)
+        steps += more
+    assert posterior is not None
+    kernel_now, parameters, noise = search.setting(peak.position)
+    widened = search.widen(posterior, peak)
+    notes = [] if known.noise is not None else [f"the noise's standard deviation, {noise:.4g}, was inferred"]
+    inferred = {}
+    for name, place in search.places.items():
+        inferred[name] = Inferred(parameters[name], search.deviation(peak, place))
+        if not peak.bounded[place]:
+            notes.append(f"{name} is not bounded on both sides by the data: its standard deviation is infinite")
+    diagnostics = Diagnostics(
+        method="dense Gaussian process, conditioned on equation, boundary data and observations",
+        kernel=kernel_now,
+        residual=known.residual(posterior, parameters),
+        nugget=posterior.nugget,
+        nugget_raised=round(math.log10(posterior.nugget / FIRST_NUGGET)),
+        iterations=steps,
+        converged=converged,
+        seconds=time.perf_counter() - began,
+        history=history,
+        notes=notes,
+    )
+    return Solution(problem, widened, Evidence(posterior.log_evidence), diagnostics, inferred)
+
+
+class _Search:
+    """The search for kernel parameters, noise and unknown coefficients: logarithms of them, in one vector."""
+
+    def __init__(self, known: Knowledge, names: Sequence[str], kernel: Kernel | str) -> None:
+        self.known, self.kernel = known, kernel
+        self.small = known.thinned(CHOOSING_ROWS)
+        self.nugget = FIRST_NUGGET
+        problem = known.problem
+        self.spans = np.array([hi - lo for lo, hi in problem.domain])
+        self.free = 0 if isinstance(kernel, Kernel) else 1 + problem.dimension
+        if isinstance(kernel, Kernel):
+            require_smooth(kernel, problem)
+        self.places = {name: self.free + (known.noise is None) + k for k, name in enumerate(names)}
+
+    def setting(self, v: Array) -> tuple[Kernel, dict[str, float], float]:
+        """Kernel, the problem's parameters, and the noise's standard deviation."""
+        parameters = dict(self.known.problem.parameters)
+        for name, place in self.places.items():
+            parameters[name] = math.copysign(math.exp(v[place]), parameters[name])
+        noise = math.exp(v[self.free]) if self.known.noise is None else 0.0
+        if isinstance(self.kernel, Kernel):
+            return self.kernel, parameters, noise
+        mixture = FAMILY[self.kernel]
+        factors = [mixture(math.exp(2 * v[0]) if a == 0 else 1.0, 0.0, math.exp(r)) for a, r in enumerate(v[1 : self.free])]
+        return factors[0] if len(factors) == 1 else Product(*factors), parameters, noise
+
+    def log_evidence(self, known: Knowledge, v: Array, posterior: DensePosterior | None) -> float:
+        """Of kernel parameters, noise and coefficients, on all data or a part."""
+        if np.any(np.abs(v) > 60):
+            return -math.inf
+        try:
+            found = known.posterior(*self.setting(v), posterior, self.nugget)
+        except ValueError:
+            return -math.inf
+        self.nugget = max(self.nugget, found.nugget)
+        return found.log_evidence
+
+    def begin(self, history: list[dict[str, Any]]) -> Peak:
+        """The best of a coarse table of variances and lengths, then of each unknown coefficient."""
+        problem, values = self.known.problem, self.known.values
+        v = np.zeros(self.free + (self.known.noise is None) + len(self.places))
+        size = self.known.size()
+        if self.known.noise is None:
+            v[self.free] = math.log(0.1 * (values.std() or size))
+        for name, place in self.places.items():
+            v[place] = math.log(abs(problem.parameters[name]))
+        best = -math.inf
+        if self.free:
+            widths = np.min(problem.nodes) / 2
+            for width in 2.0 ** np.arange(math.log2(widths) + 1):
+                for variance in (1.0, 10.0):
+                    trial = v.copy()
+                    trial[: self.free] = [math.log(variance * size), *np.log(width / self.spans)]
+                    value = self.log_evidence(self.small, trial, None)
+                    history.append({"kernel": repr(self.setting(trial)[0]), "log_evidence": value})
+                    if value > best:
+                        best, chosen = value, trial
+            v = chosen
+        for place in self.places.values():
+            trials = [v + shift * np.eye(len(v))[place] for shift in np.log(2.0) * np.arange(-4, 5)]
+            v = max(trials, key=lambda trial: self.log_evidence(self.small, trial, None))
+        return Peak(v, best, np.zeros((len(v), len(v))), np.zeros(len(v), bool), 0)
+
+    def improve(self, peak: Peak, posterior: DensePosterior | None, history: list[dict[str, Any]]) -> Peak:
+        """Climb on the smaller data with all parameters, then on all data with the unknown coefficients alone."""
+        v = peak.position
+        if not len(v):
+            return peak
+        steps = np.full(len(v), 0.5)
+        peak = climb(lambda w: self.log_evidence(self.small, w, posterior), v, steps)
+        history.append({"kernel": repr(self.setting(peak.position)[0]), "log_evidence": peak.value, "rows": len(self.small)})
+        rest = slice(self.free, None)
+        if self.small is self.known or len(v) == self.free:
+            return peak
+        fixed = peak.position[: self.free]
+
+        def given_kernel(w: Array) -> float:
+            return self.log_evidence(self.known, np.concatenate([fixed, w]), posterior)
+
+        widths = np.sqrt(np.maximum(peak.covariance.diagonal()[rest], 1e-12))
+        fine = climb(given_kernel, peak.position[rest], widths, per_parameter=0)
+        covariance = np.zeros_like(peak.covariance)
+        covariance[rest, rest] = fine.covariance
+        bounded = np.concatenate([peak.bounded[: self.free], fine.bounded])
+        return Peak(np.concatenate([fixed, fine.position]), fine.value, covariance, bounded, fine.evaluations)
+
+    def condition(self, v: Array, posterior: DensePosterior | None) -> tuple[DensePosterior, int, bool]:
+        """The posterior; of a nonlinear equation after Newton steps, whose number and success stand beside it."""
+        setting = self.setting(v)
+        if self.known.problem.linear:
+            return self.known.posterior(*setting, None, self.nugget), 1, True
+        still = (0,) * self.known.problem.dimension
+        before = np.zeros(len(self.known.inner)) if posterior is None else posterior.mean(self.known.inner, still)
+        for step in range(1, NEWTON_STEPS + 1):
+            posterior = self.known.posterior(*setting, posterior, self.nugget)
+            now = posterior.mean(self.known.inner, still)
+            if np.linalg.norm(now - before) <= 1e-8 * np.linalg.norm(now):
+                return posterior, step, True
+            before = now
+        assert posterior is not None
+        return posterior, NEWTON_STEPS, False
+
+    def deviation(self, peak: Peak, place: int) -> float:
+        """A coefficient's standard deviation, from that of its logarithm."""
+        if not peak.bounded[place]:
+            return math.inf
+        return math.exp(peak.position[place]) * math.sqrt(peak.covariance[place, place])
+
+    def widen(self, posterior: DensePosterior, peak: Peak) -> PointwisePosterior:
+        """The posterior with the uncertainty of the unknown coefficients in its standard deviation."""
+        places = [place for place in self.places.values() if peak.bounded[place]]
+        if not places:
+            return posterior
+        values, vectors = np.linalg.eigh(peak.covariance[np.ix_(places, places)])
+        pairs = []
+        for value, vector in zip(values, vectors.T, strict=True):
+            move = np.zeros(len(peak.position))
+            move[places] = math.sqrt(max(value, 0.0)) * vector
+            sides = [self.known.posterior(*self.setting(peak.position + s * move), posterior, self.nugget) for s in (1, -1)]
+            pairs.append((sides[0], sides[1]))
+        return _Widened(posterior, pairs)
+
+
+@dataclass(frozen=True, eq=False)
+class _Widened(PointwisePosterior):
+    """A posterior whose mean depends on coefficients that are uncertain themselves."""
+
+    central: DensePosterior
+    pairs: Sequence[tuple[DensePosterior, DensePosterior]]
+
+    def mean(self, points: Array, orders: tuple[int, ...]) -> Array:
+        return self.central.mean(points, orders)
+
+    def std(self, points: Array) -> Array:
+        variance = self.central.std(points) ** 2
+        still = (0,) * points.shape[1]
+        for up, down in self.pairs:
+            variance += ((up.mean(points, still) - down.mean(points, still)) / 2) ** 2
+        return np.sqrt(variance)
+
+
+def require_smooth(kernel: Kernel, problem: Problem) -> None:
+    """Refuse a kernel whose process has fewer derivatives than the operator takes.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    problem : Problem
+    """
+    if kernel.dimension != problem.dimension:
+        raise ValueError(f"kernel is of {kernel.dimension} coordinates, and the domain has {problem.dimension}")
+    order = max(problem.operator.order_along(axis) for axis in range(problem.dimension))
+    if 2 * order > kernel.smoothness:
+        raise ValueError(
+            f"kernel is not smooth enough: the operator takes {order} derivatives along an axis, so that it needs "
+            f"{2 * order} continuous ones, and has {kernel.smoothness:g}; take GaussianMixture"
+        )
+
+
+def _as_unknowns(problem: Problem, unknowns: Sequence[str], observed: int) -> tuple[str, ...]:
+    """Names of parameters of the problem, checked."""
+    names = (unknowns,) if isinstance(unknowns, str) else tuple(dict.fromkeys(unknowns))
+    if not names:
+        return ()
+    if strange := [name for name in names if name not in problem.parameters]:
+        raise ValueError(
+            f"unknowns must be names of the problem's parameters, {sorted(problem.parameters)}, got {strange}; "
+            "operator.named(name) makes a coefficient one"
+        )
+    if zero := [name for name in names if problem.parameters[name] == 0]:
+        raise ValueError(f"unknowns are searched by their logarithm: the problem must give {zero} a value that is not 0")
+    if not observed:
+        raise ValueError(f"unknowns {list(names)} cannot be inferred without observations: give some")
+    return names

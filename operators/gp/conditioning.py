@@ -53,8 +53,10 @@ class DensePosterior(PointwisePosterior):
         In force: tenfold after every factorisation that failed.
     nugget_raised : int
         How often.
+    log_densities : ndarray
+        ``(n,)``, ``log p(y_i | y_1, ..., y_(i-1))``, with noise and nugget.
     log_evidence : float
-        ``log p(y)``, of the data with noise and nugget.
+        ``log p(y)``, their sum.
 
     Raises
     ------
@@ -91,12 +93,9 @@ class DensePosterior(PointwisePosterior):
         self._factor, self.nugget, self.nugget_raised = factorise(whole, relative_noise, nugget)
         white = solve_triangular(self._factor, data / self._scale, lower=True)
         self._weights = solve_triangular(self._factor, white, lower=True, trans="T") / self._scale
-        self.log_evidence = float(
-            -0.5 * white @ white
-            - np.log(self._factor.diagonal()).sum()
-            - np.log(self._scale).sum()
-            - 0.5 * len(data) * np.log(2 * np.pi)
-        )
+        # The factor is triangular: white[i] is what the rows before did not foresee of row i.
+        self.log_densities = -0.5 * (white**2 + np.log(2 * np.pi)) - np.log(self._factor.diagonal() * self._scale)
+        self.log_evidence = float(self.log_densities.sum())
 
     def mean(self, points: Array, orders: tuple[int, ...]) -> Array:
         """Mean of a derivative at points, ``(n,)``.

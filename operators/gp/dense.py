@@ -22,6 +22,7 @@ from operators.gp.evidence import Peak, climb
 from operators.gp.kernels import GaussianMixture, Kernel, Product, StudentMixture
 from operators.gp.knowledge import Knowledge, as_observations
 from operators.gp.problems import Problem
+from operators.gp.residual import residual_between_nodes
 from operators.gp.solution import Diagnostics, Evidence, Inferred, PointwisePosterior, Solution
 
 Array = NDArray[np.floating]
@@ -104,7 +105,7 @@ def solve_dense(
     diagnostics = Diagnostics(
         method="dense Gaussian process, conditioned on equation, boundary data and observations",
         kernel=kernel_now,
-        residual=known.residual(posterior, parameters),
+        residual=residual_between_nodes(problem, posterior, parameters),
         nugget=posterior.nugget,
         nugget_raised=round(math.log10(posterior.nugget / FIRST_NUGGET)),
         iterations=steps,
@@ -142,8 +143,11 @@ class _Search:
         factors = [mixture(math.exp(2 * v[0]) if a == 0 else 1.0, 0.0, math.exp(r)) for a, r in enumerate(v[1 : self.free])]
         return factors[0] if len(factors) == 1 else Product(*factors), parameters, noise
 
-    def log_evidence(self, known: Knowledge, v: Array, posterior: DensePosterior | None) -> float:
-        """Of kernel parameters, noise and coefficients, on all data or a part."""
+    def criterion(self, known: Knowledge, v: Array, posterior: DensePosterior | None) -> float:
+        """``log p(observations | f, boundary data) + log p(f, boundary data) / n``, n the number of the latter.
+
+        The nodes are ours, and how many we take must not decide how sure we are of the kernel.
+        """
         if np.any(np.abs(v) > 60):
             return -math.inf
         try:
@@ -151,7 +155,9 @@ class _Search:
         except ValueError:
             return -math.inf
         self.nugget = max(self.nugget, found.nugget)
-        return found.log_evidence
+        exact = len(known) - len(known.values)
+        ours, theirs = found.log_densities[:exact].sum(), found.log_densities[exact:].sum()
+        return float(theirs + ours / exact if len(known.values) else ours)
 
     def begin(self, history: list[dict[str, Any]]) -> Peak:
         """The best of a coarse table of variances and lengths, then of each unknown coefficient."""
@@ -169,14 +175,14 @@ class _Search:
                 for variance in (1.0, 10.0):
                     trial = v.copy()
                     trial[: self.free] = [math.log(variance * size), *np.log(width / self.spans)]
-                    value = self.log_evidence(self.small, trial, None)
-                    history.append({"kernel": repr(self.setting(trial)[0]), "log_evidence": value})
+                    value = self.criterion(self.small, trial, None)
+                    history.append({"kernel": repr(self.setting(trial)[0]), "criterion": value})
                     if value > best:
                         best, chosen = value, trial
             v = chosen
         for place in self.places.values():
             trials = [v + shift * np.eye(len(v))[place] for shift in np.log(2.0) * np.arange(-4, 5)]
-            v = max(trials, key=lambda trial: self.log_evidence(self.small, trial, None))
+            v = max(trials, key=lambda trial: self.criterion(self.small, trial, None))
         return Peak(v, best, np.zeros((len(v), len(v))), np.zeros(len(v), bool), 0)
 
     def improve(self, peak: Peak, posterior: DensePosterior | None, history: list[dict[str, Any]]) -> Peak:
@@ -185,15 +191,15 @@ class _Search:
         if not len(v):
             return peak
         steps = np.full(len(v), 0.5)
-        peak = climb(lambda w: self.log_evidence(self.small, w, posterior), v, steps)
-        history.append({"kernel": repr(self.setting(peak.position)[0]), "log_evidence": peak.value, "rows": len(self.small)})
+        peak = climb(lambda w: self.criterion(self.small, w, posterior), v, steps)
+        history.append({"kernel": repr(self.setting(peak.position)[0]), "criterion": peak.value, "rows": len(self.small)})
         rest = slice(self.free, None)
         if self.small is self.known or len(v) == self.free:
             return peak
         fixed = peak.position[: self.free]
 
         def given_kernel(w: Array) -> float:
-            return self.log_evidence(self.known, np.concatenate([fixed, w]), posterior)
+            return self.criterion(self.known, np.concatenate([fixed, w]), posterior)
 
         widths = np.sqrt(np.maximum(peak.covariance.diagonal()[rest], 1e-12))
         fine = climb(given_kernel, peak.position[rest], widths, per_parameter=0)
@@ -225,36 +231,40 @@ class _Search:
         return math.exp(peak.position[place]) * math.sqrt(peak.covariance[place, place])
 
     def widen(self, posterior: DensePosterior, peak: Peak) -> PointwisePosterior:
-        """The posterior with the uncertainty of the unknown coefficients in its standard deviation."""
-        places = [place for place in self.places.values() if peak.bounded[place]]
+        """The posterior, averaged over what the search has found as far as the data leave it open.
+
+        By the cubature rule of degree 3: 2 p equally likely points, sqrt(p) standard deviations away along the
+        principal axes. Kernel parameters that were chosen on a part of the data count as certain: there are many data.
+        """
+        places = [k for k in range(len(peak.position)) if peak.bounded[k] and peak.covariance[k, k] > 0]
         if not places:
             return posterior
         values, vectors = np.linalg.eigh(peak.covariance[np.ix_(places, places)])
-        pairs = []
+        ways = []
         for value, vector in zip(values, vectors.T, strict=True):
             move = np.zeros(len(peak.position))
-            move[places] = math.sqrt(max(value, 0.0)) * vector
-            sides = [self.known.posterior(*self.setting(peak.position + s * move), posterior, self.nugget) for s in (1, -1)]
-            pairs.append((sides[0], sides[1]))
-        return _Widened(posterior, pairs)
+            move[places] = math.sqrt(len(places) * max(value, 0.0)) * vector
+            for v in (peak.position + move, peak.position - move):
+                ways.append(self.known.posterior(*self.setting(v), posterior, self.nugget))
+        return _Mixed(posterior, ways)
 
 
 @dataclass(frozen=True, eq=False)
-class _Widened(PointwisePosterior):
-    """A posterior whose mean depends on coefficients that are uncertain themselves."""
+class _Mixed(PointwisePosterior):
+    """A posterior whose kernel and coefficients are uncertain themselves: some ways they may be, equally likely."""
 
     central: DensePosterior
-    pairs: Sequence[tuple[DensePosterior, DensePosterior]]
+    ways: Sequence[DensePosterior]
 
     def mean(self, points: Array, orders: tuple[int, ...]) -> Array:
         return self.central.mean(points, orders)
 
     def std(self, points: Array) -> Array:
-        variance = self.central.std(points) ** 2
         still = (0,) * points.shape[1]
-        for up, down in self.pairs:
-            variance += ((up.mean(points, still) - down.mean(points, still)) / 2) ** 2
-        return np.sqrt(variance)
+        middle = self.central.mean(points, still)
+        within = [way.std(points) ** 2 for way in self.ways]
+        between = [(way.mean(points, still) - middle) ** 2 for way in self.ways]
+        return np.sqrt(np.mean(within, axis=0) + np.mean(between, axis=0))
 
 
 def require_smooth(kernel: Kernel, problem: Problem) -> None:

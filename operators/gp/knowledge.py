@@ -133,26 +133,6 @@ class Knowledge:
         data = np.concatenate([f, self.outer_values, self.values])
         return DensePosterior(kernel, [g for g in groups if len(g)], data, np.concatenate([exact, measured]), nugget)
 
-    def residual(self, posterior: DensePosterior, parameters: dict[str, float]) -> float:
-        """Root mean square of ``L u + R(u) - f`` midway between the nodes, over that of its terms.
-
-        Parameters
-        ----------
-        posterior : DensePosterior
-            Whose mean is u.
-        parameters : dict
-            Of the problem.
-        """
-        points = tensor_points([(axis[1:] + axis[:-1]) / 2 for axis in self.problem.axes])
-        f = self.problem.right_hand_side(points)
-        terms = [-f]
-        for orders, coefficient in image(self.problem.operator, points, parameters).terms:
-            terms.append(coefficient * posterior.mean(points, orders))
-        if self.problem.reaction is not None:
-            terms.append(self.problem.reaction.value(posterior.mean(points, (0,) * self.problem.dimension)))
-        scale = np.sqrt(sum(np.mean(term**2) for term in terms))
-        return float(np.sqrt(np.mean(sum(terms) ** 2)) / scale) if scale else 0.0
-
 
 def as_observations(problem: Problem, observations: Any) -> tuple[Array, Array, Array | None]:
     """Points, values and noise, checked; none of them by default.

@@ -121,6 +121,15 @@ class DensePosterior(PointwisePosterior):
         """
         return self._apply(at(points), self._std)
 
+    @property
+    def deviates(self) -> bool:
+        """Whether it knows standard deviations still."""
+        return self._factor.size > 0
+
+    def forget_deviations(self) -> None:
+        """Give the factor's memory back: only means are left."""
+        self._factor = np.zeros((0, 0))
+
     def _std(self, wanted: Functionals, covariances: Array) -> Array:
         explained = solve_triangular(self._factor, (covariances / self._scale).T, lower=True)
         return np.sqrt(np.maximum(wanted.variance(self.kernel) - (explained**2).sum(0), 0.0))

@@ -1,8 +1,8 @@
 """Scattered noisy observations fused with an equation, and coefficients of the equation that nobody knows.
 
-Kernel parameters and unknown coefficients theta are those of the largest evidence ``log p(f, boundary data,
-observations | theta)``; theta's uncertainty is the width of its peak (Laplace), and goes into that of u:
-``var(x) = var(x | theta) + (d mean(x) / d theta)^T cov(theta) (d mean(x) / d theta)``.
+Parameters theta of the kernel, and unknown coefficients, are those of the largest evidence ``log p(data | theta)``.
+The width of its peak (Laplace) is their uncertainty, and goes into that of u, ``var(x) = E var(x | theta) + var E(x |
+theta)``.
 
 Nonlinear equations are linearised at the mean and solved again until it stays (Gauss and Newton; Chen et al. 2021,
 arXiv 2103.12959, section 3).
@@ -32,6 +32,9 @@ MOST_ROWS = 10_000
 CHOOSING_ROWS = 400
 """Kernel parameters are chosen on a coarser grid and fewer observations, if there are more rows than this."""
 NEWTON_STEPS = 20
+VARIANCE_KNOWN = math.log(2)
+"""Standard deviation of the logarithm of u's prior deviation around the value that all data favour, before the
+observations are asked: they may have nothing to say."""
 
 
 def solve_dense(
@@ -143,21 +146,16 @@ class _Search:
         factors = [mixture(math.exp(2 * v[0]) if a == 0 else 1.0, 0.0, math.exp(r)) for a, r in enumerate(v[1 : self.free])]
         return factors[0] if len(factors) == 1 else Product(*factors), parameters, noise
 
-    def criterion(self, known: Knowledge, v: Array, posterior: DensePosterior | None) -> float:
-        """``log p(observations | f, boundary data) + log p(f, boundary data) / n``, n the number of the latter.
-
-        The nodes are ours, and how many we take must not decide how sure we are of the kernel.
-        """
+    def log_evidence(self, known: Knowledge, v: Array, around: DensePosterior | None, given: bool = False) -> float:
+        """Of all data, or of the observations `given` the equation and the boundary data."""
         if np.any(np.abs(v) > 60):
             return -math.inf
         try:
-            found = known.posterior(*self.setting(v), posterior, self.nugget)
+            found = known.posterior(*self.setting(v), around, self.nugget)
         except ValueError:
             return -math.inf
         self.nugget = max(self.nugget, found.nugget)
-        exact = len(known) - len(known.values)
-        ours, theirs = found.log_densities[:exact].sum(), found.log_densities[exact:].sum()
-        return float(theirs + ours / exact if len(known.values) else ours)
+        return float(found.log_densities[len(known) - len(known.values) if given else 0 :].sum())
 
     def begin(self, history: list[dict[str, Any]]) -> Peak:
         """The best of a coarse table of variances and lengths, then of each unknown coefficient."""
@@ -175,38 +173,69 @@ class _Search:
                 for variance in (1.0, 10.0):
                     trial = v.copy()
                     trial[: self.free] = [math.log(variance * size), *np.log(width / self.spans)]
-                    value = self.criterion(self.small, trial, None)
-                    history.append({"kernel": repr(self.setting(trial)[0]), "criterion": value})
+                    value = self.log_evidence(self.small, trial, None)
+                    history.append({"kernel": repr(self.setting(trial)[0]), "log_evidence": value})
                     if value > best:
                         best, chosen = value, trial
             v = chosen
         for place in self.places.values():
             trials = [v + shift * np.eye(len(v))[place] for shift in np.log(2.0) * np.arange(-4, 5)]
-            v = max(trials, key=lambda trial: self.criterion(self.small, trial, None))
+            v = max(trials, key=lambda trial: self.log_evidence(self.small, trial, None))
         return Peak(v, best, np.zeros((len(v), len(v))), np.zeros(len(v), bool), 0)
 
-    def improve(self, peak: Peak, posterior: DensePosterior | None, history: list[dict[str, Any]]) -> Peak:
-        """Climb on the smaller data with all parameters, then on all data with the unknown coefficients alone."""
-        v = peak.position
-        if not len(v):
-            return peak
-        steps = np.full(len(v), 0.5)
-        peak = climb(lambda w: self.criterion(self.small, w, posterior), v, steps)
-        history.append({"kernel": repr(self.setting(peak.position)[0]), "criterion": peak.value, "rows": len(self.small)})
-        rest = slice(self.free, None)
-        if self.small is self.known or len(v) == self.free:
-            return peak
-        fixed = peak.position[: self.free]
+    def improve(self, peak: Peak, around: DensePosterior | None, history: list[dict[str, Any]]) -> Peak:
+        """Lengths by the evidence of all data; all else by that of the observations, given equation and boundary.
 
-        def given_kernel(w: Array) -> float:
-            return self.criterion(self.known, np.concatenate([fixed, w]), posterior)
+        Exact values of a smooth f at many nodes tell how smooth u is, but are so much evidence that they would decide
+        on the variance too, of which they know nothing where the equation leaves u open.
+        """
+        v, p = peak.position, len(peak.position)
+        if not p:
+            return peak
+        if self.free:
+            peak = climb(lambda w: self.log_evidence(self.small, w, around), v, np.full(p, 0.5), newton=False)
+            history.append(self.line("log_evidence", peak, self.small))
+        if not len(self.known.values):
+            return peak
+        places = [*range(min(self.free, 1)), *range(self.free, p)]
+        peak = self.climb_some(self.small, peak.position, places, np.full(len(places), 0.5), around)
+        history.append(self.line("log_evidence_of_observations", peak, self.small))
+        if self.small is self.known or self.free == p:
+            return peak
+        places = places[min(self.free, 1) :]
+        widths = np.sqrt(np.maximum(peak.covariance.diagonal()[places], 1e-12))
+        peak = self.climb_some(self.known, peak.position, places, widths, around, simplex=False)
+        history.append(self.line("log_evidence_of_observations", peak, self.known))
+        return peak
 
-        widths = np.sqrt(np.maximum(peak.covariance.diagonal()[rest], 1e-12))
-        fine = climb(given_kernel, peak.position[rest], widths, per_parameter=0)
-        covariance = np.zeros_like(peak.covariance)
-        covariance[rest, rest] = fine.covariance
-        bounded = np.concatenate([peak.bounded[: self.free], fine.bounded])
-        return Peak(np.concatenate([fixed, fine.position]), fine.value, covariance, bounded, fine.evaluations)
+    def climb_some(
+        self,
+        known: Knowledge,
+        v: Array,
+        places: Sequence[int],
+        steps: Array,
+        around: DensePosterior | None,
+        simplex: bool = True,
+    ) -> Peak:
+        """The peak of the observations' evidence in some of the parameters; the others count as certain."""
+
+        def given(some: Array) -> float:
+            moved = v.copy()
+            moved[places] = some
+            away = (moved[0] - v[0]) / VARIANCE_KNOWN if places[0] == 0 and self.free else 0.0
+            return self.log_evidence(known, moved, around, given=True) - 0.5 * away**2
+
+        found = climb(given, v[places], steps, simplex=simplex)
+        position, covariance, bounded = v.copy(), np.zeros((len(v), len(v))), np.zeros(len(v), bool)
+        position[places], bounded[places] = found.position, found.bounded
+        covariance[np.ix_(places, places)] = found.covariance
+        return Peak(position, found.value, covariance, bounded, found.evaluations)
+
+    def line(self, what: str, peak: Peak, known: Knowledge) -> dict[str, Any]:
+        """A line of the history."""
+        kernel, parameters, _ = self.setting(peak.position)
+        found = {name: parameters[name] for name in self.places}
+        return {"kernel": repr(kernel), what: peak.value, "rows": len(known), "evaluations": peak.evaluations, **found}
 
     def condition(self, v: Array, posterior: DensePosterior | None) -> tuple[DensePosterior, int, bool]:
         """The posterior; of a nonlinear equation after Newton steps, whose number and success stand beside it."""
@@ -234,7 +263,7 @@ class _Search:
         """The posterior, averaged over what the search has found as far as the data leave it open.
 
         By the cubature rule of degree 3: 2 p equally likely points, sqrt(p) standard deviations away along the
-        principal axes. Kernel parameters that were chosen on a part of the data count as certain: there are many data.
+        principal axes. Lengths count as certain, and the variance too where there are many data.
         """
         places = [k for k in range(len(peak.position)) if peak.bounded[k] and peak.covariance[k, k] > 0]
         if not places:
@@ -246,6 +275,8 @@ class _Search:
             move[places] = math.sqrt(len(places) * max(value, 0.0)) * vector
             for v in (peak.position + move, peak.position - move):
                 ways.append(self.known.posterior(*self.setting(v), posterior, self.nugget))
+                if self.small is not self.known:
+                    ways[-1].forget_deviations()
         return _Mixed(posterior, ways)
 
 
@@ -262,7 +293,7 @@ class _Mixed(PointwisePosterior):
     def std(self, points: Array) -> Array:
         still = (0,) * points.shape[1]
         middle = self.central.mean(points, still)
-        within = [way.std(points) ** 2 for way in self.ways]
+        within = [way.std(points) ** 2 for way in self.ways if way.deviates] or [self.central.std(points) ** 2]
         between = [(way.mean(points, still) - middle) ** 2 for way in self.ways]
         return np.sqrt(np.mean(within, axis=0) + np.mean(between, axis=0))
 

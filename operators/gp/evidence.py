@@ -13,6 +13,9 @@ from scipy.optimize import minimize
 
 Array = NDArray[np.floating]
 
+EVALUATIONS = 40
+"""Of the simplex, at most, for each parameter."""
+
 
 @dataclass(frozen=True, eq=False)
 class Peak:
@@ -39,7 +42,9 @@ class Peak:
     evaluations: int
 
 
-def climb(log_density: Callable[[Array], float], start: Array, steps: Array, *, per_parameter: int = 40) -> Peak:
+def climb(
+    log_density: Callable[[Array], float], start: Array, steps: Array, *, simplex: bool = True, newton: bool = True
+) -> Peak:
     """Climb by Nelder and Mead's simplex, then by Newton steps whose derivatives are differences over one width.
 
     Parameters
@@ -50,8 +55,10 @@ def climb(log_density: Callable[[Array], float], start: Array, steps: Array, *, 
         ``(p,)``.
     steps : ndarray
         First moves of each parameter, ``(p,)``.
-    per_parameter : int
-        The most evaluations of the simplex for each parameter.
+    simplex : bool
+        Whether to begin so: not where the start is near the peak.
+    newton : bool
+        Whether to end so; there is no covariance otherwise.
 
     Returns
     -------
@@ -60,8 +67,8 @@ def climb(log_density: Callable[[Array], float], start: Array, steps: Array, *, 
     Examples
     --------
     >>> peak = climb(lambda v: -50 * (v[0] - 3) ** 2 - 2 * (v[1] + v[0]) ** 2, np.zeros(2), np.ones(2))
-    >>> np.round(peak.position, 3), np.round(np.sqrt(np.diag(peak.covariance)), 3)
-    (array([ 3., -3.]), array([0.1  , 0.51 ]))
+    >>> np.round(peak.position, 2), np.round(np.sqrt(np.diag(peak.covariance)), 2)
+    (array([ 3., -3.]), array([0.1 , 0.51]))
     """
     count = 0
 
@@ -71,10 +78,14 @@ def climb(log_density: Callable[[Array], float], start: Array, steps: Array, *, 
         value = log_density(v)
         return -value if np.isfinite(value) else 1e300
 
-    p = len(start)
-    simplex = np.vstack([start, start + np.diag(steps)])
-    options = dict(initial_simplex=simplex, xatol=1e-3, fatol=1e-2, maxfev=per_parameter * p)
-    at = np.asarray(minimize(loss, start, method="Nelder-Mead", options=options).x)
+    at = np.asarray(start, float)
+    if simplex:
+        corners = np.vstack([at, at + np.diag(steps)])
+        options = dict(initial_simplex=corners, xatol=1e-3, fatol=1e-2, maxfev=EVALUATIONS * len(at))
+        at = np.asarray(minimize(loss, at, method="Nelder-Mead", options=options).x)
+    if not newton:
+        nothing = np.zeros((len(at), len(at)))
+        return Peak(at, -loss(at), nothing, np.zeros(len(at), bool), count)
     widths = np.abs(np.asarray(steps, float)) / 8
     for _ in range(4):
         at, value, covariance, bounded, widths, gain = _newton(loss, at, widths)

@@ -27,14 +27,14 @@ def inverse(column: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     Returns
     -------
     inverse : ndarray
-        ``(n, n)``.
+        ``(n, n)``; of no entries if the matrix is not positive definite.
     log_determinant : float
-        Not a number if the matrix is not positive definite.
+        Not a number then.
 
     Examples
     --------
     >>> matrix, log_determinant = inverse(np.array([2.0, 1.0]))
-    >>> np.round(3 * matrix), round(np.exp(log_determinant), 12)
+    >>> np.round(3 * matrix), round(float(np.exp(log_determinant)), 12)
     (array([[ 2., -1.],
            [-1.,  2.]]), 3.0)
     """
@@ -46,7 +46,7 @@ def inverse(column: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     log_determinant = n * math.log(column[0])
     for k in range(1, n):
         if not beta > 0.0:
-            return np.full((n, n), np.nan), np.nan
+            return np.empty((0, 0)), np.nan
         log_determinant += math.log(beta)
         if k == n - 1:
             break
@@ -56,13 +56,15 @@ def inverse(column: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
         alpha = -total / beta
         for i in range(k):
             z[i] = y[i] + alpha * y[k - 1 - i]
-        y[:k] = z[:k]
+        for i in range(k):
+            y[i] = z[i]
         y[k] = alpha
         beta *= 1.0 - alpha * alpha
 
     whole = np.empty((n, n))
     whole[0, 0] = 1.0 / (beta * column[0])
-    whole[0, 1:] = whole[1:, 0] = y * whole[0, 0]
+    for i in range(1, n):
+        whole[0, i] = whole[i, 0] = y[i - 1] * whole[0, 0]
     first = whole[0]
     for i in range(1, n):
         for j in range(1, n):
@@ -86,6 +88,8 @@ class InverseTimes(torch.autograd.Function):
             ``(n, m)``.
         """
         matrix, log_determinant = inverse(column.detach().numpy())
+        if not len(matrix):
+            raise FloatingPointError("the Gram matrix is not positive definite: the nodes are too dense for the kernel")
         inverted = torch.from_numpy(matrix)
         x = inverted @ b
         ctx.save_for_backward(inverted, x)

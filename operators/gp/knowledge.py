@@ -89,12 +89,16 @@ class Knowledge:
         noise = None if self.noise is None else self.noise[kept]
         return replace(fewer, points=self.points[kept], values=self.values[kept], noise=noise)
 
+    def without_equation(self) -> "Knowledge":
+        """Boundary values and observations alone."""
+        return replace(self, inner=self.inner[:0])
+
     def size(self) -> float:
         """A guess of u's standard deviation: of its known values, or else of what the right-hand side makes of it."""
         known = np.concatenate([self.outer_values, self.values])
         if np.any(known != 0):
             return float(np.sqrt(np.mean(known**2)))
-        f = self.problem.right_hand_side(self.inner)
+        f = self.problem.right_hand_side(self.problem.points())
         span = max(hi - lo for lo, hi in self.problem.domain)
         return float(np.sqrt(np.mean(f**2))) * (span / np.pi) ** self.problem.operator.order or 1.0
 

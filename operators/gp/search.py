@@ -1,0 +1,306 @@
+"""The search for what a dense solve does not know: kernel parameters, noise, coefficients of the equation."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.gp.conditioning import FIRST_NUGGET, DensePosterior
+from operators.gp.evidence import Peak, climb
+from operators.gp.kernels import GaussianMixture, Kernel, Product, StudentMixture
+from operators.gp.knowledge import Knowledge
+from operators.gp.solution import PointwisePosterior
+
+Array = NDArray[np.floating]
+FAMILY = {"gaussian": GaussianMixture, "student": StudentMixture}
+CHOOSING_ROWS = 400
+"""Kernel parameters are chosen on a coarser grid and fewer observations, if there are more rows than this."""
+VARIANCE_KNOWN = math.log(2)
+"""Standard deviation of the logarithm of u's prior deviation around the value that all data favour, before the
+observations are asked: they may have nothing to say."""
+LARGEST = 60.0
+"""A logarithm beyond this is no number to compute with."""
+
+
+class Search:
+    """The search, in one vector of logarithms: prior deviation and inverse lengths, noise, coefficients.
+
+    Lengths are those of the largest evidence of all data; all else is decided by that of the observations, given
+    equation and boundary data. Exact values of a smooth f at many nodes tell how smooth u is, but are so much evidence
+    that they would decide on the variance too, of which they know nothing where the equation leaves u open.
+
+    Parameters
+    ----------
+    known : Knowledge
+        All data.
+    names : sequence of str
+        Unknown parameters of the problem.
+    kernel : Kernel or str
+        Given, or the family to choose from.
+
+    Attributes
+    ----------
+    history : list of dict
+        What was found on the way.
+    """
+
+    def __init__(self, known: Knowledge, names: Sequence[str], kernel: Kernel | str) -> None:
+        self.known, self.kernel = known, kernel
+        self.small = known.thinned(CHOOSING_ROWS)
+        self.nugget = FIRST_NUGGET
+        self.around: DensePosterior | None = None
+        self.history: list[dict[str, Any]] = []
+        self.free = 0 if isinstance(kernel, Kernel) else 1 + known.problem.dimension
+        self.places = {name: self.free + (known.noise is None) + k for k, name in enumerate(names)}
+        self.size = self.free + (known.noise is None) + len(names)
+
+    def setting(self, v: Array) -> tuple[Kernel, dict[str, float], float]:
+        """Kernel, the problem's parameters, and the noise's standard deviation.
+
+        Parameters
+        ----------
+        v : ndarray
+            Logarithms.
+        """
+        parameters = dict(self.known.problem.parameters)
+        for name, place in self.places.items():
+            parameters[name] = math.copysign(math.exp(v[place]), parameters[name])
+        noise = math.exp(v[self.free]) if self.known.noise is None else 0.0
+        if isinstance(self.kernel, Kernel):
+            return self.kernel, parameters, noise
+        variances = [math.exp(2 * v[0]), *np.ones(self.free - 2)]
+        lengths = np.exp(v[1 : self.free])
+        factors = [FAMILY[self.kernel](s, 0.0, rho) for s, rho in zip(variances, lengths, strict=True)]
+        return factors[0] if len(factors) == 1 else Product(*factors), parameters, noise
+
+    def settle(self, known: Knowledge, v: Array, rtol: float, most: int) -> tuple[DensePosterior, int, bool]:
+        """The posterior; of a nonlinear equation after Newton steps, with their number and success beside it.
+
+        Parameters
+        ----------
+        known : Knowledge
+            The data, or a part.
+        v : ndarray
+            Logarithms.
+        rtol : float
+            A relative change of the mean below this ends it.
+        most : int
+            The most steps.
+        """
+        setting, around = self.setting(v), self.around
+        if known.problem.linear or around is None:
+            return known.posterior(*setting, None, self.nugget), 1, True
+        still = (0,) * known.problem.dimension
+        before = around.mean(known.inner, still)
+        for step in range(1, most + 1):
+            around = known.posterior(*setting, around, self.nugget)
+            now = around.mean(known.inner, still)
+            if np.linalg.norm(now - before) <= rtol * np.linalg.norm(now):
+                return around, step, True
+            before = now
+        return around, most, False
+
+    def log_evidence(self, known: Knowledge, v: Array, given: bool = False) -> float:
+        """Of all data, or of the observations `given` the equation and the boundary data.
+
+        Parameters
+        ----------
+        known : Knowledge
+            The data, or a part.
+        v : ndarray
+            Logarithms.
+        given : bool
+        """
+        if np.any(np.abs(v) > LARGEST):
+            return -math.inf
+        try:
+            found, _, converged = self.settle(known, v, 1e-3, 8)
+        except ValueError:
+            return -math.inf
+        self.nugget = max(self.nugget, found.nugget)
+        # Far from the solution Newton may wander: where it has not ended, there is no evidence.
+        first = len(known) - len(known.values) if given else 0
+        return float(found.log_densities[first:].sum()) if converged else -math.inf
+
+    def run(self) -> Peak:
+        """Search."""
+        v = self.start()
+        if not self.known.problem.linear:
+            # The equation is linearised at what the values alone say first, and then at what it says itself.
+            values = self.small.without_equation()
+            if self.free:
+                v = self.table(values, v)
+            self.around = values.posterior(*self.setting(v), None, self.nugget)
+        if not self.size:
+            return Peak(v, math.nan, np.zeros((0, 0)), np.zeros(0, bool), 0)
+        for _ in range(1 if self.known.problem.linear else 2):
+            if self.free:
+                v = self.table(self.small, v)
+            for place in self.places.values():
+                moves = np.log(2.0) * np.arange(-4, 5)
+                v = max((v + move * np.eye(self.size)[place] for move in moves), key=self._of_small)
+            peak = self.improve(v)
+            v = peak.position
+            if not self.known.problem.linear:
+                self.around, _, _ = self.settle(self.small, v, 1e-6, 20)
+        return peak
+
+    def start(self) -> Array:
+        """Where it begins: coefficients as the problem has them."""
+        v = np.zeros(self.size)
+        size = self.known.size()
+        v[: self.free] = math.log(size)
+        if self.known.noise is None:
+            v[self.free] = math.log(0.1 * (float(self.known.values.std()) or size))
+        for name, place in self.places.items():
+            v[place] = math.log(abs(self.known.problem.parameters[name]))
+        return v
+
+    def table(self, known: Knowledge, v: Array) -> Array:
+        """The best of some prior deviations and lengths, from the box's to that between nodes.
+
+        Parameters
+        ----------
+        known : Knowledge
+            The data, or a part.
+        v : ndarray
+            Logarithms.
+        """
+        problem, best, chosen = known.problem, -math.inf, v
+        spans = np.array([hi - lo for lo, hi in problem.domain])
+        size = known.size()
+        for width in 2.0 ** np.arange(math.log2(2 * min(problem.nodes))):
+            for factor in (1.0, 10.0):
+                trial = v.copy()
+                trial[: self.free] = [math.log(factor * size), *np.log(width / spans)]
+                value = self.log_evidence(known, trial)
+                self.history.append({"kernel": repr(self.setting(trial)[0]), "log_evidence": value})
+                if value > best:
+                    best, chosen = value, trial
+        return chosen
+
+    def _of_small(self, v: Array) -> float:
+        return self.log_evidence(self.small, v)
+
+    def improve(self, v: Array) -> Peak:
+        """Climb: the lengths on the smaller data, then all else; noise and coefficients at last on all data.
+
+        Parameters
+        ----------
+        v : ndarray
+            Logarithms.
+        """
+        peak = Peak(v, math.nan, np.zeros((self.size, self.size)), np.zeros(self.size, bool), 0)
+        if self.free:
+            peak = climb(self._of_small, v, np.full(self.size, 0.5), newton=False)
+            self._note("log_evidence", peak, self.small)
+        if not len(self.known.values):
+            return peak
+        variance, rest = [0][: self.free], list(range(self.free, self.size))
+        peak = self.climb_given(self.small, peak.position, variance + rest, np.full(len(variance + rest), 0.5))
+        if self.small is self.known or not rest:
+            return peak
+        widths = np.sqrt(np.maximum(peak.covariance.diagonal()[rest], 1e-12))
+        return self.climb_given(self.known, peak.position, rest, widths, simplex=False)
+
+    def climb_given(
+        self, known: Knowledge, v: Array, places: Sequence[int], steps: Array, simplex: bool = True
+    ) -> Peak:
+        """The peak of the observations' evidence in some of the parameters; the others count as certain.
+
+        Parameters
+        ----------
+        known : Knowledge
+            The data, or a part.
+        v : ndarray
+            Logarithms.
+        places : sequence of int
+            Which of them move.
+        steps : ndarray
+            How far at first.
+        simplex : bool
+            See `operators.gp.evidence.climb`.
+        """
+
+        def given(some: Array) -> float:
+            moved = v.copy()
+            moved[places] = some
+            away = (moved[0] - v[0]) / VARIANCE_KNOWN if self.free else 0.0
+            return self.log_evidence(known, moved, given=True) - 0.5 * away**2
+
+        found = climb(given, v[places], steps, simplex=simplex)
+        position, covariance, bounded = v.copy(), np.zeros((self.size, self.size)), np.zeros(self.size, bool)
+        position[places], bounded[places] = found.position, found.bounded
+        covariance[np.ix_(places, places)] = found.covariance
+        peak = Peak(position, found.value, covariance, bounded, found.evaluations)
+        self._note("log_evidence_of_observations", peak, known)
+        return peak
+
+    def _note(self, what: str, peak: Peak, known: Knowledge) -> None:
+        """A line of the history."""
+        kernel, parameters, _ = self.setting(peak.position)
+        found = {name: parameters[name] for name in self.places}
+        self.history.append(
+            {"kernel": repr(kernel), what: peak.value, "rows": len(known), "evaluations": peak.evaluations, **found}
+        )
+
+    def deviation(self, peak: Peak, place: int) -> float:
+        """A coefficient's standard deviation, from that of its logarithm; infinite if the data do not bound it.
+
+        Parameters
+        ----------
+        peak : Peak
+        place : int
+        """
+        if not peak.bounded[place]:
+            return math.inf
+        return math.exp(peak.position[place]) * math.sqrt(peak.covariance[place, place])
+
+    def mixed(self, posterior: DensePosterior, peak: Peak) -> PointwisePosterior:
+        """The posterior, averaged over what the search has found as far as the data leave it open.
+
+        By the cubature rule of degree 3: 2 p equally likely points, sqrt(p) standard deviations away along the
+        principal axes. Lengths count as certain, and the variance too where there are many data.
+
+        Parameters
+        ----------
+        posterior : DensePosterior
+            At the peak.
+        peak : Peak
+        """
+        places = np.flatnonzero(peak.bounded)
+        if not len(places):
+            return posterior
+        self.around = None if self.known.problem.linear else posterior
+        values, vectors = np.linalg.eigh(peak.covariance[np.ix_(places, places)])
+        ways = []
+        for value, vector in zip(values, vectors.T, strict=True):
+            move = np.zeros(self.size)
+            move[places] = math.sqrt(len(places) * max(value, 0.0)) * vector
+            for v in (peak.position + move, peak.position - move):
+                way, _, _ = self.settle(self.known, v, 1e-6, 8)
+                if self.small is not self.known:
+                    way.forget_deviations()
+                ways.append(way)
+        return _Mixed(posterior, ways)
+
+
+@dataclass(frozen=True, eq=False)
+class _Mixed(PointwisePosterior):
+    """A posterior whose kernel and coefficients are uncertain themselves: some ways they may be, equally likely."""
+
+    central: DensePosterior
+    ways: Sequence[DensePosterior]
+
+    def mean(self, points: Array, orders: tuple[int, ...]) -> Array:
+        return self.central.mean(points, orders)
+
+    def std(self, points: Array) -> Array:
+        still = (0,) * points.shape[1]
+        middle = self.central.mean(points, still)
+        within = [way.std(points) ** 2 for way in self.ways if way.deviates] or [self.central.std(points) ** 2]
+        between = [(way.mean(points, still) - middle) ** 2 for way in self.ways]
+        return np.sqrt(np.mean(within, axis=0) + np.mean(between, axis=0))

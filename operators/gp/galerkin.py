@@ -74,7 +74,8 @@ class Galerkin:
     def __init__(self, problem: Problem, modes: Sequence[Modes]) -> None:
         self.problem, self.modes = problem, tuple(modes)
         self.axes = [
-            Axis(m, [problem.domain[axis][side] for a, side in problem.faces if a == axis]) for axis, m in enumerate(modes)
+            Axis(m, [problem.domain[axis][side] for a, side in problem.faces if a == axis])
+            for axis, m in enumerate(modes)
         ]
         self.shape = tuple(axis.free.shape[1] for axis in self.axes)
         if min(self.shape) < 1:

@@ -1,7 +1,8 @@
 """What a solve returns: a posterior process, and what is known of how it was found."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -135,8 +136,8 @@ class Solution:
         What was solved.
     posterior : Posterior
         The process.
-    log_evidence : Evidence or None
-        Of the kernel; None where it was not computed.
+    evidence : Evidence, callable or None
+        What `log_evidence` is, or a function that computes it.
     diagnostics : Diagnostics
         How it was found.
     unknowns : mapping
@@ -156,9 +157,14 @@ class Solution:
 
     problem: Problem
     posterior: Posterior
-    log_evidence: Evidence | None
+    evidence: Evidence | Callable[[], Evidence] | None
     diagnostics: Diagnostics
     unknowns: Mapping[str, Inferred] = field(default_factory=dict)
+
+    @cached_property
+    def log_evidence(self) -> Evidence | None:
+        """Of the kernel, computed when first asked for; None where it is not known."""
+        return self.evidence() if callable(self.evidence) else self.evidence
 
     @property
     def axes(self) -> tuple[Array, ...]:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.gp.kernels import Kernel
+from operators.gp.closed_form import solve_on_modes
+from operators.gp.kernels import Kernel, Sum
 from operators.gp.problems import Problem
 from operators.gp.solution import Solution
 
@@ -82,4 +83,13 @@ def solve(
         from operators.gp.dense import solve_dense
 
         return solve_dense(problem, observations=observations, unknowns=unknowns or (), kernel=kernel)
-    raise NotImplementedError
+    if not _on_modes(problem, kernel):
+        from operators.gp.dense import solve_dense
+
+        return solve_dense(problem, kernel=kernel)
+    return solve_on_modes(problem, kernel)
+
+
+def _on_modes(problem: Problem, kernel: Kernel | str) -> bool:
+    """Whether the kernel has modes axis by axis: mixtures and their products, no sums."""
+    return not isinstance(kernel, Sum)

@@ -23,7 +23,7 @@ from operators.gp.solution import Diagnostics, Evidence, Inferred, Solution
 
 MOST_ROWS = 10_000
 """Nodes and observations; the covariance of so many takes 0.8 GB."""
-NEWTON_STEPS = 30
+NEWTON_STEPS, NEWTON_RTOL = 30, 1e-5
 
 
 def solve_dense(
@@ -80,7 +80,7 @@ def solve_dense(
         require_smooth(kernel, problem)
     search = Search(known, _as_unknowns(problem, unknowns, len(known.values)), kernel)
     peak = search.run()
-    posterior, steps, converged = search.settle(known, peak.position, 1e-9, NEWTON_STEPS)
+    posterior, steps, converged = search.settle(known, peak.position, NEWTON_RTOL, NEWTON_STEPS)
     kernel_now, parameters, noise = search.setting(peak.position)
     notes = [] if known.noise is not None else [f"the noise's standard deviation, {noise:.4g}, was inferred"]
     if not converged:

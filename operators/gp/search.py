@@ -28,9 +28,10 @@ LARGEST = 60.0
 class Search:
     """The search, in one vector of logarithms: prior deviation and inverse lengths, noise, coefficients.
 
-    Lengths are those of the largest evidence of all data; all else is decided by that of the observations, given
-    equation and boundary data. Exact values of a smooth f at many nodes tell how smooth u is, but are so much evidence
-    that they would decide on the variance too, of which they know nothing where the equation leaves u open.
+    What is maximised is ``log p(observations | f, boundary data) + log p(f, boundary data) / n``, n the number of the
+    latter: the nodes are ours, and how many we take must not decide how sure we are. (All evidence is no guide: where
+    f = 0, it grows without bound as the prior makes u constant.) The first part alone then decides on prior deviation,
+    noise and coefficients, and on how uncertain they are. Without observations, boundary data take their part.
 
     Parameters
     ----------
@@ -103,8 +104,8 @@ class Search:
             before = now
         return around, most, False
 
-    def log_evidence(self, known: Knowledge, v: Array, given: bool = False) -> float:
-        """Of all data, or of the observations `given` the equation and the boundary data.
+    def criterion(self, known: Knowledge, v: Array, given: bool = False) -> float:
+        """What is maximised, or its first part alone.
 
         Parameters
         ----------
@@ -113,6 +114,7 @@ class Search:
         v : ndarray
             Logarithms.
         given : bool
+            The first part alone: of the observations, given the rest.
         """
         if np.any(np.abs(v) > LARGEST):
             return -math.inf
@@ -122,8 +124,11 @@ class Search:
             return -math.inf
         self.nugget = max(self.nugget, found.nugget)
         # Far from the solution Newton may wander: where it has not ended, there is no evidence.
-        first = len(known) - len(known.values) if given else 0
-        return float(found.log_densities[first:].sum()) if converged else -math.inf
+        if not converged:
+            return -math.inf
+        first = len(known.inner) + (len(known.outer) if len(known.values) else 0)
+        ours, theirs = found.log_densities[:first], found.log_densities[first:]
+        return float(theirs.sum() + (0.0 if given or not first else ours.mean()))
 
     def run(self) -> Peak:
         """Search."""
@@ -137,15 +142,11 @@ class Search:
         if not self.size:
             return Peak(v, math.nan, np.zeros((0, 0)), np.zeros(0, bool), 0)
         for _ in range(1 if self.known.problem.linear else 2):
-            if self.free:
-                v = self.table(self.small, v)
-            for place in self.places.values():
-                moves = np.log(2.0) * np.arange(-4, 5)
-                v = max((v + move * np.eye(self.size)[place] for move in moves), key=self._of_small)
+            v = self.scan(v)
             peak = self.improve(v)
             v = peak.position
             if not self.known.problem.linear:
-                self.around, _, _ = self.settle(self.small, v, 1e-6, 20)
+                self.around, _, _ = self.settle(self.small, v, 1e-5, 20)
         return peak
 
     def start(self) -> Array:
@@ -158,6 +159,21 @@ class Search:
         for name, place in self.places.items():
             v[place] = math.log(abs(self.known.problem.parameters[name]))
         return v
+
+    def scan(self, v: Array) -> Array:
+        """The best start: each coefficient from a sixteenth to sixteen times its value, with lengths that suit it.
+
+        Parameters
+        ----------
+        v : ndarray
+            Logarithms.
+        """
+        for place in self.places.values():
+            starts = [v + move * np.eye(self.size)[place] for move in math.log(2.0) * np.arange(-4, 5)]
+            if self.free:
+                starts = [self.table(self.small, start) for start in starts]
+            v = max(starts, key=self._of_small)
+        return v if self.places or not self.free else self.table(self.small, v)
 
     def table(self, known: Knowledge, v: Array) -> Array:
         """The best of some prior deviations and lengths, from the box's to that between nodes.
@@ -176,14 +192,14 @@ class Search:
             for factor in (1.0, 10.0):
                 trial = v.copy()
                 trial[: self.free] = [math.log(factor * size), *np.log(width / spans)]
-                value = self.log_evidence(known, trial)
-                self.history.append({"kernel": repr(self.setting(trial)[0]), "log_evidence": value})
+                value = self.criterion(known, trial)
+                self.history.append({"kernel": repr(self.setting(trial)[0]), "criterion": value})
                 if value > best:
                     best, chosen = value, trial
         return chosen
 
     def _of_small(self, v: Array) -> float:
-        return self.log_evidence(self.small, v)
+        return self.criterion(self.small, v)
 
     def improve(self, v: Array) -> Peak:
         """Climb: the lengths on the smaller data, then all else; noise and coefficients at last on all data.
@@ -196,7 +212,7 @@ class Search:
         peak = Peak(v, math.nan, np.zeros((self.size, self.size)), np.zeros(self.size, bool), 0)
         if self.free:
             peak = climb(self._of_small, v, np.full(self.size, 0.5), newton=False)
-            self._note("log_evidence", peak, self.small)
+            self._note("criterion", peak, self.small)
         if not len(self.known.values):
             return peak
         variance, rest = [0][: self.free], list(range(self.free, self.size))
@@ -229,7 +245,7 @@ class Search:
             moved = v.copy()
             moved[places] = some
             away = (moved[0] - v[0]) / VARIANCE_KNOWN if self.free else 0.0
-            return self.log_evidence(known, moved, given=True) - 0.5 * away**2
+            return self.criterion(known, moved, given=True) - 0.5 * away**2
 
         found = climb(given, v[places], steps, simplex=simplex)
         position, covariance, bounded = v.copy(), np.zeros((self.size, self.size)), np.zeros(self.size, bool)
@@ -281,7 +297,7 @@ class Search:
             move = np.zeros(self.size)
             move[places] = math.sqrt(len(places) * max(value, 0.0)) * vector
             for v in (peak.position + move, peak.position - move):
-                way, _, _ = self.settle(self.known, v, 1e-6, 8)
+                way, _, _ = self.settle(self.known, v, 1e-5, 20)
                 if self.small is not self.known:
                     way.forget_deviations()
                 ways.append(way)

@@ -18,9 +18,10 @@ Array = NDArray[np.floating]
 FAMILY = {"gaussian": GaussianMixture, "student": StudentMixture}
 CHOOSING_ROWS = 400
 """Kernel parameters are chosen on a coarser grid and fewer observations, if there are more rows than this."""
-VARIANCE_KNOWN = math.log(2)
-"""Standard deviation of the logarithm of u's prior deviation around the value that all data favour, before the
-observations are asked: they may have nothing to say."""
+SIZE_KNOWN = math.log(2)
+"""Standard deviation of the logarithm of u's prior deviation, around twice the root mean square of its known values."""
+LENGTHS_KNOWN = 0.35
+"""Standard deviation of the logarithm of a length, on which f has a say, around the best one."""
 LARGEST = 60.0
 """A logarithm beyond this is no number to compute with."""
 
@@ -31,7 +32,8 @@ class Search:
     What is maximised is ``log p(observations | f, boundary data) + log p(f, boundary data) / n``, n the number of the
     latter: the nodes are ours, and how many we take must not decide how sure we are. (All evidence is no guide: where
     f = 0, it grows without bound as the prior makes u constant.) The first part alone then decides on prior deviation,
-    noise and coefficients, and on how uncertain they are. Without observations, boundary data take their part.
+    noise and coefficients, and on how uncertain they are. Without observations, boundary data take their part. The prior
+    deviation of u is thought to be about twice the root mean square of its known values, within a factor of two.
 
     Parameters
     ----------
@@ -54,6 +56,7 @@ class Search:
         self.nugget = FIRST_NUGGET
         self.around: DensePosterior | None = None
         self.history: list[dict[str, Any]] = []
+        self.scale = known.size()
         self.free = 0 if isinstance(kernel, Kernel) else 1 + known.problem.dimension
         self.places = {name: self.free + (known.noise is None) + k for k, name in enumerate(names)}
         self.size = self.free + (known.noise is None) + len(names)
@@ -128,7 +131,8 @@ class Search:
             return -math.inf
         first = len(known.inner) + (len(known.outer) if len(known.values) else 0)
         ours, theirs = found.log_densities[:first], found.log_densities[first:]
-        return float(theirs.sum() + (0.0 if given or not first else ours.mean()))
+        away = (v[0] - math.log(2 * self.scale)) / SIZE_KNOWN if self.free else 0.0
+        return float(theirs.sum() - 0.5 * away**2 + (0.0 if given or not first else ours.mean()))
 
     def run(self) -> Peak:
         """Search."""
@@ -152,10 +156,9 @@ class Search:
     def start(self) -> Array:
         """Where it begins: coefficients as the problem has them."""
         v = np.zeros(self.size)
-        size = self.known.size()
-        v[: self.free] = math.log(size)
+        v[: self.free] = math.log(self.scale)
         if self.known.noise is None:
-            v[self.free] = math.log(0.1 * (float(self.known.values.std()) or size))
+            v[self.free] = math.log(0.1 * (float(self.known.values.std()) or self.scale))
         for name, place in self.places.items():
             v[place] = math.log(abs(self.known.problem.parameters[name]))
         return v
@@ -187,11 +190,10 @@ class Search:
         """
         problem, best, chosen = known.problem, -math.inf, v
         spans = np.array([hi - lo for lo, hi in problem.domain])
-        size = known.size()
         for width in 2.0 ** np.arange(math.log2(2 * min(problem.nodes))):
-            for factor in (1.0, 10.0):
+            for factor in (1.0, 4.0):
                 trial = v.copy()
-                trial[: self.free] = [math.log(factor * size), *np.log(width / spans)]
+                trial[: self.free] = [math.log(factor * self.scale), *np.log(width / spans)]
                 value = self.criterion(known, trial)
                 self.history.append({"kernel": repr(self.setting(trial)[0]), "criterion": value})
                 if value > best:
@@ -215,8 +217,8 @@ class Search:
             self._note("criterion", peak, self.small)
         if not len(self.known.values):
             return peak
-        variance, rest = [0][: self.free], list(range(self.free, self.size))
-        peak = self.climb_given(self.small, peak.position, variance + rest, np.full(len(variance + rest), 0.5))
+        rest = list(range(self.free, self.size))
+        peak = self.climb_given(self.small, peak.position, list(range(self.size)), np.full(self.size, 0.5))
         if self.small is self.known or not rest:
             return peak
         widths = np.sqrt(np.maximum(peak.covariance.diagonal()[rest], 1e-12))
@@ -244,8 +246,8 @@ class Search:
         def given(some: Array) -> float:
             moved = v.copy()
             moved[places] = some
-            away = (moved[0] - v[0]) / VARIANCE_KNOWN if self.free else 0.0
-            return self.criterion(known, moved, given=True) - 0.5 * away**2
+            away = (moved - v)[1 : self.free] / LENGTHS_KNOWN
+            return self.criterion(known, moved, given=True) - 0.5 * float(away @ away)
 
         found = climb(given, v[places], steps, simplex=simplex)
         position, covariance, bounded = v.copy(), np.zeros((self.size, self.size)), np.zeros(self.size, bool)

@@ -160,7 +160,7 @@ def check_faces(problem: Problem) -> None:
         if len(given) != order:
             raise ValueError(
                 f"boundary data are {'missing' if len(given) < order else 'incompatible'}: the operator takes {order} "
-                f"derivatives along axis {axis}, so that values must be given on as many of its faces, and faces has {given}"
+                f"derivatives along axis {axis}, so that it needs values on as many of its faces, and faces has {given}"
             )
 
 

@@ -79,7 +79,8 @@ def _estimated_log_determinant(operator: Linearised, shape: tuple[int, ...]) -> 
     found = []
     for _ in range(PROBES):
         z = rng.choice([-1.0, 1.0], size)
-        basis, hessenberg = [z / math.sqrt(size)], np.zeros((STEPS + 1, STEPS))
+        basis: list[Array] = [z / math.sqrt(size)]
+        hessenberg = np.zeros((STEPS + 1, STEPS))
         steps = STEPS
         for k in range(STEPS):
             w = _preconditioned(operator, basis[k], shape)

@@ -228,9 +228,10 @@ def check_nyquist(problem: Problem, kernel: Product) -> None:
         highest = float(np.max(getattr(factor, "frequencies", 0.0)))
         if highest > nyquist(problem, axis):
             low, high = problem.domain[axis]
+            needed = math.ceil(2 * (high - low) * highest) + 1
             raise ValueError(
                 f"nodes={problem.nodes} are too few for the kernel: its frequencies along axis {axis} reach "
-                f"{highest:.4g} cycles per unit of length, which takes at least {math.ceil(2 * (high - low) * highest) + 1} nodes"
+                f"{highest:.4g} cycles per unit of length, which takes at least {needed} nodes"
             )
 
 

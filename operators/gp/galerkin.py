@@ -220,26 +220,24 @@ class Galerkin:
         """
         factors = [np.zeros((n, n)) for n in self.shape]
         weights = [m.rule[1] / m.rule[1].sum() for m in self.modes]
-        for term, coefficient in zip(self.terms, self._coefficients, strict=True):
-            acting = np.flatnonzero(term.orders)
+        for term, given in zip(self.terms, self._coefficients, strict=True):
+            acting = [axis for axis, order in enumerate(term.orders) if order]
             if len(acting) > 1:
                 continue
-            if len(acting) == 0:
-                mean = coefficient if term.constant else along_all([w[None] for w in weights], coefficient).item()
-                shift += float(mean)
+            coefficient = np.broadcast_to(given, self.quadrature_shape)
+            if not acting:
+                shift += float(given) if term.constant else along_all([w[None] for w in weights], coefficient).item()
                 continue
             (axis,) = acting
-            free, order = self.axes[axis].free, term.orders[axis]
+            m, free, order = self.modes[axis], self.axes[axis].free, term.orders[axis]
             if term.constant:
-                factors[axis] += coefficient * (free.T @ self.modes[axis].galerkin(order) @ free)
-            else:
-                mean = coefficient
-                for other in range(len(self.modes)):
-                    if other != axis:
-                        mean = along(weights[other][None], mean, other)
-                profile = np.ravel(mean)[:, None]
-                m = self.modes[axis]
-                factors[axis] += free.T @ (m.test.T @ (profile * self._at_points(axis, order))) @ free
+                factors[axis] += given * (free.T @ m.galerkin(order) @ free)
+                continue
+            profile = coefficient
+            for other in range(len(self.modes)):
+                if other != axis:
+                    profile = along(weights[other][None], profile, other)
+            factors[axis] += free.T @ (m.test.T @ (profile.reshape(-1, 1) * self._at_points(axis, order))) @ free
         return KroneckerSum(factors, shift)
 
     # -- Off the rule ------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ for derivatives that are not, and a Gram matrix of second derivatives without it
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,9 +179,66 @@ class _Mixture(AxisKernel):
         """
         return type(self)(factor * self.weights, self.frequencies, self.inverse_lengths)
 
-    def _components(self, lag: Array) -> Any:
-        """Weight, angular frequency and inverse length of each component, and an accumulator of the lag's shape."""
-        return np.zeros_like(lag), zip(self.weights, 2 * math.pi * self.frequencies, self.inverse_lengths, strict=True)
+    @abstractmethod
+    def _envelope(self, lag: Array, inverse_length: float, order: int) -> list[Array]:
+        """The envelope of one component and its derivatives, up to an order."""
+
+    def _widths(self) -> Iterator[tuple[float, Array, Array]]:
+        """Each inverse length with the weights and angular frequencies of its components, which share an envelope."""
+        for rho in np.unique(self.inverse_lengths):
+            of_width = self.inverse_lengths == rho
+            yield float(rho), self.weights[of_width], 2 * math.pi * self.frequencies[of_width]
+
+    def derivative(self, lag: Array, order: int = 0) -> Array:
+        """A derivative of kappa, by Leibniz's rule for envelope and waves.
+
+        Parameters
+        ----------
+        lag : ndarray
+            ``x - y``, of any shape.
+        order : int
+            Which derivative, 0 to `smoothness`.
+
+        Returns
+        -------
+        ndarray
+            Of the lag's shape.
+        """
+        lag = np.asarray(lag, float)
+        total = np.zeros_like(lag)
+        for rho, weights, angular in self._widths():
+            for k, envelope in enumerate(self._envelope(lag, rho, order)):
+                n = order - k
+                wave = sum(w * a**n * np.cos(a * lag + n * math.pi / 2) for w, a in zip(weights, angular, strict=True))
+                total += math.comb(order, k) * envelope * wave
+        return total
+
+    def matrix(self, x: Array, y: Array, order_x: int = 0, order_y: int = 0) -> Array:
+        """As `AxisKernel.matrix`; the waves, ``cos a (x - y) = cos a x cos a y + sin a x sin a y``, are one product.
+
+        Parameters
+        ----------
+        x, y : ndarray
+            Coordinates, ``(n,)`` and ``(m,)``.
+        order_x, order_y : int
+            Derivatives by x and by y.
+
+        Returns
+        -------
+        ndarray
+            ``(n, m)``.
+        """
+        x, y, order = np.asarray(x, float), np.asarray(y, float), order_x + order_y
+        lag = np.subtract.outer(x, y)
+        total = np.zeros_like(lag)
+        for rho, weights, angular in self._widths():
+            right = np.outer(y, angular)
+            for k, envelope in enumerate(self._envelope(lag, rho, order)):
+                n = order - k
+                left, scale = np.outer(x, angular) + n * math.pi / 2, math.comb(order, k) * weights * angular**n
+                wave = (np.cos(left) * scale) @ np.cos(right).T + (np.sin(left) * scale) @ np.sin(right).T
+                total += envelope * wave
+        return -total if order_y % 2 else total
 
 
 class GaussianMixture(_Mixture):
@@ -209,9 +266,8 @@ class GaussianMixture(_Mixture):
 
     Notes
     -----
-    With ``a = 2 pi mu``, ``p = -2 rho^2 z + i a`` and ``c = -2 rho^2``, a component is the real part of ``w E``, where
-    ``E' = p E`` and ``p' = c``. So its nth derivative is ``h_n E`` with ``h_(n+1) = p h_n + n c h_(n-1)``, Hermite
-    polynomials of a complex argument.
+    The envelope ``g = exp(-rho^2 z^2)`` has ``g' = c z g``, ``c = -2 rho^2``, and so ``g^(n+1) = c z g^(n) + n c
+    g^(n-1)`` (Hermite polynomials); with the cosine by Leibniz's rule.
 
     Examples
     --------
@@ -226,17 +282,12 @@ class GaussianMixture(_Mixture):
     def smoothness(self) -> float:
         return math.inf
 
-    def derivative(self, lag: Array, order: int = 0) -> Array:
-        lag = np.asarray(lag, float)
-        total, components = self._components(lag)
-        for w, a, rho in components:
-            c = -2 * rho**2
-            p = c * lag + 1j * a
-            before, h = np.zeros_like(p), np.ones_like(p)
-            for n in range(order):
-                before, h = h, p * h + n * c * before
-            total += w * np.exp(-((rho * lag) ** 2)) * (h.real * np.cos(a * lag) - h.imag * np.sin(a * lag))
-        return total
+    def _envelope(self, lag: Array, inverse_length: float, order: int) -> list[Array]:
+        c = -2 * inverse_length**2
+        found = [np.exp(-((inverse_length * lag) ** 2))]
+        for n in range(order):
+            found.append(c * lag * found[n] + (n * c * found[n - 1] if n else 0.0))
+        return found
 
     def spectrum(self, frequency: Array) -> Array:
         s = np.asarray(frequency, float)[..., None]
@@ -288,27 +339,20 @@ class StudentMixture(_Mixture):
     def smoothness(self) -> float:
         return 4
 
-    def derivative(self, lag: Array, order: int = 0) -> Array:
+    def _envelope(self, lag: Array, inverse_length: float, order: int) -> list[Array]:
         if order > 4:
             raise ValueError(f"StudentMixture has derivatives to order 4, asked for {order}; take GaussianMixture")
-        lag = np.asarray(lag, float)
-        distance, sign = np.abs(lag), np.sign(lag)
-        total, components = self._components(lag)
-        for w, a, rho in components:
-            al = math.sqrt(5) * rho
-            s = al * distance
-            decay = np.exp(-s)
-            envelope = (
-                (1 + s + s**2 / 3) * decay,
-                -al / 3 * s * (1 + s) * decay * sign,
-                -(al**2) / 3 * (1 + s - s**2) * decay,
-                al**3 / 3 * s * (3 - s) * decay * sign,
-                al**4 / 3 * (3 - 5 * s + s**2) * decay,
-            )
-            for k in range(order + 1):
-                wave = a ** (order - k) * np.cos(a * lag + (order - k) * math.pi / 2)
-                total += w * math.comb(order, k) * envelope[k] * wave
-        return total
+        al, sign = math.sqrt(5) * inverse_length, np.sign(lag)
+        s = al * np.abs(lag)
+        decay = np.exp(-s)
+        polynomials = (
+            lambda: 1 + s + s**2 / 3,
+            lambda: -al / 3 * s * (1 + s) * sign,
+            lambda: -(al**2) / 3 * (1 + s - s**2),
+            lambda: al**3 / 3 * s * (3 - s) * sign,
+            lambda: al**4 / 3 * (3 - 5 * s + s**2),
+        )
+        return [polynomial() * decay for polynomial in polynomials[: order + 1]]
 
     def spectrum(self, frequency: Array) -> Array:
         s = np.asarray(frequency, float)[..., None]

@@ -57,6 +57,7 @@ def solve_dense(
     --------
     A string under a known load, its ends unknown, and its tension inferred from thirty noisy readings of its shape:
 
+    >>> import numpy as np
     >>> from operators.gp import partial
     >>> load = lambda x: -np.sin(3 * x[:, 0])
     >>> tension = partial(2).named("tension")

@@ -5,9 +5,9 @@
     python -m benchmarks.gp_adam --rows sin6cos100-gaussian x-sin200-student
 
 A run is written down twenty times, and the same command goes on from there; results are in results/gp_adam.json.
-The authors give the smallest error of twenty checkpoints, judged by the true solution; both that and the last one, which
-is what a user has, are written down. The solver itself never sees the solution. Errors are relative, in L2, on 300
-equally spaced points, as theirs.
+The authors give the smallest error of twenty checkpoints, judged by the true solution; both that and the last one,
+which is what a user has, are written down. The solver itself never sees the solution. Errors are relative, in L2, on
+300 equally spaced points, as theirs.
 """
 
 import argparse
@@ -47,8 +47,12 @@ def product(x: np.ndarray) -> np.ndarray:
 
 
 ROWS = {
-    "sin100-gaussian": Row(lambda x: np.sin(100 * x), lambda x: -1e4 * np.sin(100 * x), "gaussian", 30, 400, 4.0e-7, 1329),
-    "sin100-student": Row(lambda x: np.sin(100 * x), lambda x: -1e4 * np.sin(100 * x), "student", 30, 400, 6.5e-7, 1665),
+    "sin100-gaussian": Row(
+        lambda x: np.sin(100 * x), lambda x: -1e4 * np.sin(100 * x), "gaussian", 30, 400, 4.0e-7, 1329
+    ),
+    "sin100-student": Row(
+        lambda x: np.sin(100 * x), lambda x: -1e4 * np.sin(100 * x), "student", 30, 400, 6.5e-7, 1665
+    ),
     "sin6cos100-gaussian": Row(
         product,
         lambda x: (94**2 * np.sin(94 * x) - 106**2 * np.sin(106 * x)) / 2,

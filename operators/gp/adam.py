@@ -3,11 +3,12 @@
 Unknown are the values U at the nodes, the weights, frequencies and widths of the mixtures, and the precisions tau and v
 of boundary data and equation. Adam maximises
 
-    J = -1/2 log det K - 1/2 u^T K^-1 u + lambda_b (N_b/2 log tau - tau/2 |u_b - g|^2) + N/2 log v - v/2 |L u + R(u) - f|^2
+    J = -1/2 log det K - 1/2 u^T K^-1 u + lambda_b (N_b/2 log tau - tau/2 |u_b - g|^2)
+        + N/2 log v - v/2 |L u + R(u) - f|^2
 
-with derivatives ``d^m U = K^(m) K^-1 U`` along each axis, and ``K = K_1 x K_2``. Here Gram matrices are Toeplitz, so that
-a step of 400 nodes takes milliseconds; the objective, its start and its optimiser are theirs. It is here for comparison:
-the other modes find the same solutions in closed form, better and thousands of times faster.
+with derivatives ``d^m U = K^(m) K^-1 U`` along each axis, and ``K = K_1 x K_2``. Here Gram matrices are Toeplitz, so
+that a step of 400 nodes takes milliseconds; the objective, its start and its optimiser are theirs. It is here for
+comparison: the other modes find the same solutions in closed form, better and far faster.
 """
 
 import math
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from operators.gp.kernels import GaussianMixture, Product, StudentMixture
+from operators.gp.kernels import AxisKernel, GaussianMixture, Product, StudentMixture
 from operators.gp.problems import Problem
 from operators.gp.residual import residual_between_nodes
 from operators.gp.solution import Diagnostics, Solution
@@ -153,7 +154,7 @@ class _State:
         """One step of Adam; the objective before it."""
         self.adam.zero_grad()
         objective = self.objective()
-        (-objective).backward()  # type: ignore[no-untyped-call]
+        (-objective).backward()
         self.adam.step()
         self.step += 1
         return float(objective.detach())
@@ -163,8 +164,8 @@ class _State:
         u, n = self.u, self.u.numel()
         quadratic, columns, total = u, [], u.new_zeros(())
         for axis, mixture in enumerate(self.mixtures):
-            orders = {0} | {orders[axis] for orders, _ in self.terms}
-            columns.append({m: kernel_column(self.family, self.lags[axis], mixture, m) for m in orders})
+            taken = {0} | {orders[axis] for orders, _ in self.terms}
+            columns.append({m: kernel_column(self.family, self.lags[axis], mixture, m) for m in taken})
             columns[axis][0] = columns[axis][0] + _jitter(u.shape[axis])
         # K^-1 along one axis serves all derivatives along it.
         inverted = []
@@ -207,7 +208,7 @@ class _State:
 
     def solution(self, seconds: float) -> Solution:
         """What there is now."""
-        factors = []
+        factors: list[AxisKernel] = []
         for log_w, log_ls, mu in self.mixtures:
             w, ls, frequencies = (p.detach().numpy().copy() for p in (log_w.exp(), log_ls.exp(), mu.abs()))
             if self.family == "gaussian":
@@ -249,8 +250,8 @@ class _State:
         state = torch.load(path, weights_only=True)
         if state.get("about") != self._about():
             raise ValueError(
-                f"checkpoint {path} is of another problem or kernel: {state.get('about')}; this one is {self._about()}: "
-                "take another file, or remove it"
+                f"checkpoint {path} is of another problem or kernel, {state.get('about')}; this one is "
+                f"{self._about()}: take another file, or remove it"
             )
         with torch.no_grad():
             for p, value in zip(self.adam.param_groups[0]["params"], state["values"], strict=True):
@@ -399,13 +400,13 @@ class _Elementwise(torch.autograd.Function):
     """R(u) of a reaction that is written for numpy arrays."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, reaction: Any) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, u: Tensor, reaction: Any) -> Tensor:
         values = u.detach().numpy()
         ctx.slope = torch.as_tensor(np.broadcast_to(reaction.slope(values), values.shape).copy())
         return torch.as_tensor(np.array(reaction.value(values), float))
 
     @staticmethod
-    def backward(ctx: Any, of_value: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, of_value: Tensor) -> tuple[Tensor, None]:
         return of_value * ctx.slope, None
 
 

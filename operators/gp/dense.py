@@ -135,7 +135,9 @@ def _as_unknowns(problem: Problem, unknowns: Sequence[str], observed: int) -> tu
             "operator.named(name) makes a coefficient one"
         )
     if zero := [name for name in names if problem.parameters[name] == 0]:
-        raise ValueError(f"unknowns are searched by their logarithm: the problem must give {zero} a value that is not 0")
+        raise ValueError(
+            f"unknowns are searched by their logarithm: the problem must give {zero} a value that is not 0"
+        )
     if not observed:
         raise ValueError(f"unknowns {list(names)} cannot be inferred without observations: give some")
     return names

@@ -1,7 +1,7 @@
 """Maxima of a log density that is known pointwise and costly, and the Gaussian that fits it there (Laplace 1774).
 
-Steps are measured in the density's own widths: where a parameter moves by one standard deviation, the logarithm falls by
-1/2, which is far above its rounding. So differences of values are enough, and no scale has to be known.
+Steps are measured in the density's own widths: where a parameter moves by one standard deviation, the logarithm falls
+by 1/2, which is far above its rounding. So differences of values are enough, and no scale has to be known.
 """
 
 from collections.abc import Callable

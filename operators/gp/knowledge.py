@@ -80,7 +80,10 @@ class Knowledge:
             return self
         share = min(max(rows / 2, rows - len(self.points)), len(self.inner) + len(self.outer))
         stride = 1
-        while np.prod([(n - 2) // stride + 2 for n in self.problem.nodes]) > share and stride < min(self.problem.nodes) // 4:
+        while (
+            np.prod([(n - 2) // stride + 2 for n in self.problem.nodes]) > share
+            and stride < min(self.problem.nodes) // 4
+        ):
             stride += 1
         fewer = Knowledge.of(self.problem, (self.points, self.values, self.noise), stride)
         left = max(rows - len(fewer.inner) - len(fewer.outer), rows // 4)
@@ -159,14 +162,17 @@ def as_observations(problem: Problem, observations: Any) -> tuple[Array, Array, 
     if values.shape != (len(points),):
         raise ValueError(f"observations must have a value for each of the {len(points)} points, got {values.shape}")
     if len(points) > MOST_OBSERVATIONS:
-        raise ValueError(f"observations must be at most {MOST_OBSERVATIONS}, which are solved densely, got {len(points)}")
+        raise ValueError(
+            f"observations must be at most {MOST_OBSERVATIONS}, which are solved densely, got {len(points)}"
+        )
     if not (np.all(np.isfinite(points)) and np.all(np.isfinite(values))):
         raise ValueError("observations must have finite points and values")
     for axis, (lo, hi) in enumerate(problem.domain):
         outside = (points[:, axis] < lo) | (points[:, axis] > hi)
         if outside.any():
             raise ValueError(
-                f"observations must lie in the box {problem.domain}, got {points[outside][0]} and {outside.sum() - 1} more"
+                f"observations must lie in the box {problem.domain}, got {points[outside][0]} and "
+                f"{outside.sum() - 1} more outside"
             )
     if observations[2] is None:
         return points, values, None

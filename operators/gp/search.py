@@ -12,7 +12,7 @@ from operators.gp.conditioning import FIRST_NUGGET, DensePosterior
 from operators.gp.evidence import Peak, climb
 from operators.gp.kernels import GaussianMixture, Kernel, Product, StudentMixture
 from operators.gp.knowledge import Knowledge
-from operators.gp.solution import PointwisePosterior
+from operators.gp.solution import PointwisePosterior, Posterior
 
 Array = NDArray[np.floating]
 FAMILY = {"gaussian": GaussianMixture, "student": StudentMixture}
@@ -32,8 +32,8 @@ class Search:
     What is maximised is ``log p(observations | f, boundary data) + log p(f, boundary data) / n``, n the number of the
     latter: the nodes are ours, and how many we take must not decide how sure we are. (All evidence is no guide: where
     f = 0, it grows without bound as the prior makes u constant.) The first part alone then decides on prior deviation,
-    noise and coefficients, and on how uncertain they are. Without observations, boundary data take their part. The prior
-    deviation of u is thought to be about twice the root mean square of its known values, within a factor of two.
+    noise and coefficients, and on how uncertain they are. Without observations, boundary data take their part. The
+    prior deviation of u is thought to be about twice the root mean square of its known values, within a factor of two.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ class Search:
             return math.inf
         return math.exp(peak.position[place]) * math.sqrt(peak.covariance[place, place])
 
-    def mixed(self, posterior: DensePosterior, peak: Peak) -> PointwisePosterior:
+    def mixed(self, posterior: DensePosterior, peak: Peak) -> Posterior:
         """The posterior, averaged over what the search has found as far as the data leave it open.
 
         By the cubature rule of degree 3: 2 p equally likely points, sqrt(p) standard deviations away along the

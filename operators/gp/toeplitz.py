@@ -76,7 +76,7 @@ class InverseTimes(torch.autograd.Function):
     """``T^-1 B`` and ``log det T``, differentiable in the column of T and in B."""
 
     @staticmethod
-    def forward(ctx: Any, column: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+    def forward(ctx: Any, column: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Both.
 
         Parameters
@@ -96,7 +96,7 @@ class InverseTimes(torch.autograd.Function):
         return x, b.new_tensor(log_determinant)
 
     @staticmethod
-    def backward(ctx: Any, of_x: torch.Tensor, of_log_determinant: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, of_x: torch.Tensor, of_log_determinant: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``dB = T^-1 dX`` and ``dT = -dB X^T + d(log det) T^-1``, of which a column wants sums along diagonals.
 
         Parameters

@@ -1,4 +1,4 @@
-"""The published algorithm: its algebra against numpy's, its gradient against differences, its runs against themselves."""
+"""The published algorithm: its algebra against numpy's, its gradient against differences, runs against themselves."""
 
 import numpy as np
 import pytest

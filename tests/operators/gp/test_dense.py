@@ -1,4 +1,4 @@
-"""Scattered observations and unknown coefficients, against weight-space regression, least squares and exact solutions."""
+"""Scattered observations and unknown coefficients, against regression in weight space and exact solutions."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from operators.gp.knowledge import Knowledge, as_observations
 
 
 def features(x, period=12.0, count=60, rho=1.2, order=0):
-    """A squared exponential kernel on [0, 2] as a Fourier series with random coefficients: an independent square root."""
+    """A squared exponential kernel on [0, 2] as a Fourier series with random coefficients."""
     s = np.arange(count) / period
     density = np.sqrt(np.pi) / rho * np.exp(-((np.pi * s / rho) ** 2))
     deviation = np.sqrt(density / period * np.where(s == 0, 1, 2)) * (2 * np.pi * s) ** order
@@ -51,7 +51,9 @@ def test_the_posterior_is_that_of_weight_space_regression():
     for order in (0, 1, 2):
         mean = posterior.mean(wanted[:, None], (order,))
         # The kernel's precision, 1e-15, times the condition number of the scaled covariance, about 1e4.
-        np.testing.assert_allclose(mean, features(wanted, order=order) @ weights, rtol=0, atol=1e-8 * np.abs(mean).max())
+        np.testing.assert_allclose(
+            mean, features(wanted, order=order) @ weights, rtol=0, atol=1e-8 * np.abs(mean).max()
+        )
     variance = np.einsum("ni,ij,nj->n", features(wanted), np.linalg.inv(precision), features(wanted))
     np.testing.assert_allclose(posterior.std(wanted[:, None]), np.sqrt(variance), rtol=1e-7)
     covariance = rows @ rows.T + np.diag(noise**2)
@@ -142,7 +144,9 @@ def test_an_unknown_coefficient_is_what_least_squares_finds(noise):
     (inverse, *_), covariance = np.linalg.lstsq(columns, readings)[0], np.linalg.inv(columns.T @ columns)
     expected, spread = 1 / inverse, 0.01 * np.sqrt(covariance[0, 0]) / inverse**2
     operator = partial(2).named("tension")
-    problem = Problem([(0, 2)], operator, lambda p: -np.sin(3 * p[:, 0]), 0.0, 16, faces=[], parameters={"tension": 1.0})
+    problem = Problem(
+        [(0, 2)], operator, lambda p: -np.sin(3 * p[:, 0]), 0.0, 16, faces=[], parameters={"tension": 1.0}
+    )
     found = solve(problem, observations=(x[:, None], readings, noise), unknowns=["tension"]).unknowns["tension"]
     assert abs(found.value - expected) < 0.3 * spread  # the prior's pull on a and b
     # The noise itself, where it is inferred from 30 readings, is known to one part in sqrt(60), and rounding of widths.
@@ -215,8 +219,8 @@ def test_unknowns_kernels_and_sizes_that_do_not_fit_are_refused():
         solve_dense(named, observations=seen, unknowns=["E"])
     with pytest.raises(ValueError, match="without observations"):
         solve_dense(named, unknowns=["D"])
+    fourth = Problem([(0, 1)], partial(4), 1.0, 0.0, 8)
     with pytest.raises(ValueError, match="not smooth enough"):
-        fourth = Problem([(0, 1)], partial(4), 1.0, 0.0, 8)
         solve_dense(fourth, observations=seen, kernel=StudentMixture(1.0))
     with pytest.raises(ValueError, match="of 1 coordinates, and the domain has 2"):
         solve_dense(Poisson([(0, 1), (0, 1)], 0.0, 0.0, 8), kernel=GaussianMixture(1.0))
@@ -245,7 +249,9 @@ def test_95_percent_bands_hold_the_truth_in_90_to_99_percent():
 def test_intervals_of_a_coefficient_hold_the_truth():
     x = np.linspace(0, 2, 30)
     operator = partial(2).named("tension")
-    problem = Problem([(0, 2)], operator, lambda p: -np.sin(3 * p[:, 0]), 0.0, 16, faces=[], parameters={"tension": 1.0})
+    problem = Problem(
+        [(0, 2)], operator, lambda p: -np.sin(3 * p[:, 0]), 0.0, 16, faces=[], parameters={"tension": 1.0}
+    )
     scores = []
     for seed in range(100):
         readings = np.sin(3 * x) / (9 * 0.25) + 0.01 * np.random.default_rng(seed).standard_normal(30)

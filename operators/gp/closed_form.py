@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from operators.gp.evidence_of_modes import log_evidence
 from operators.gp.frequencies import check_nyquist, guess_bands, mixture, nyquist, spectrum
 from operators.gp.galerkin import Galerkin
+from operators.gp.judge import residual
 from operators.gp.kernels import AxisKernel, Kernel, Product
 from operators.gp.modes import modes
 from operators.gp.modes_posterior import ModesPosterior
 from operators.gp.newton import Solved, solve_projected
 from operators.gp.problems import Problem
-from operators.gp.residual import residual_between_nodes
 from operators.gp.solution import Diagnostics, Solution
 
 Array = NDArray[np.floating]
@@ -25,7 +25,7 @@ GOOD_ENOUGH = 1e-9
 """A smaller residual between the nodes is rounding's: nothing is tried any more."""
 
 WIDER = 1.4
-MOST_TRIALS = 8
+MOST_TRIALS = 12
 
 TAIL = 1e-9
 """Coefficients of the last tenth of the modes, relative to the largest: with more than this a band is too narrow."""
@@ -44,7 +44,7 @@ class Trial:
     solved : Solved
         Coefficients.
     residual : float
-        Of equation and boundary data, where neither was asked for: see `judge`.
+        Of equation and boundary data, between the nodes, see `operators.gp.judge`.
     """
 
     kernel: Product
@@ -64,7 +64,7 @@ class Trial:
         pieces = zip(kernel.factors, problem.domain, problem.nodes, strict=True)
         system = Galerkin(problem, [modes(factor, low, high, n) for factor, (low, high), n in pieces])
         solved = solve_projected(system)
-        return cls(kernel, system, solved, judge(problem, ModesPosterior(system.modes, solved.coefficients)))
+        return cls(kernel, system, solved, residual(problem, ModesPosterior(system.modes, solved.coefficients)))
 
     def narrow_axes(self) -> list[int]:
         """Axes along which the last modes still matter."""
@@ -97,12 +97,13 @@ def solve_on_modes(problem: Problem, kernel: Kernel | str = "gaussian") -> Solut
     """
     began = time.perf_counter()
     check_faces(problem)
+    if kernel == "student" and (order := max(map(problem.operator.order_along, range(problem.dimension)))) > 2:
+        raise ValueError(f"kernel='student' is not smooth enough for {order} derivatives: take 'gaussian'")
     history: list[dict[str, Any]] = []
     if isinstance(kernel, str):
         trial = _search(problem, kernel, history)
     else:
-        product = kernel if isinstance(kernel, Product) else Product(_one_axis(kernel))
-        check_nyquist(problem, product)
+        product = as_product(problem, kernel)
         trial = Trial.of(problem, product)
     coefficients, system = trial.solved.coefficients, trial.system
     volume = np.prod([high - low for low, high in problem.domain])
@@ -127,26 +128,6 @@ def solve_on_modes(problem: Problem, kernel: Kernel | str = "gaussian") -> Solut
     return Solution(problem, posterior, lambda: log_evidence(posterior, system, inner), diagnostics)
 
 
-def judge(problem: Problem, posterior: ModesPosterior) -> float:
-    """The residual of the equation midway between the nodes and the error of the boundary data there, each relative.
-
-    Parameters
-    ----------
-    problem : Problem
-    posterior : ModesPosterior
-    """
-    halfway = [(axis[1:] + axis[:-1]) / 2 for axis in problem.axes]
-    wrong, scale = 0.0, 0.0
-    for face in problem.faces:
-        axes = list(halfway)
-        axes[face[0]] = np.array([problem.domain[face[0]][face[1]]])
-        given = problem.boundary_values(face, problem.face_points(face, halfway))
-        mean = posterior.mean_on_grid(axes, (0,) * problem.dimension).ravel()
-        wrong, scale = max(wrong, float(np.abs(mean - given).max())), max(scale, float(np.abs(given).max()))
-    size = float(np.abs(posterior.found).max()) / np.sqrt(np.prod([high - low for low, high in problem.domain]))
-    return max(residual_between_nodes(problem, posterior), wrong / max(scale, size, np.finfo(float).tiny))
-
-
 def check_faces(problem: Problem) -> None:
     """Refuse data on more or fewer faces than the equation takes.
 
@@ -164,8 +145,32 @@ def check_faces(problem: Problem) -> None:
             )
 
 
+def as_product(problem: Problem, kernel: Kernel) -> Product:
+    """A given kernel as one factor an axis, checked against equation and nodes.
+
+    Parameters
+    ----------
+    problem : Problem
+    kernel : Kernel
+    """
+    product = Product(kernel) if isinstance(kernel, AxisKernel) else kernel
+    if not isinstance(product, Product):
+        raise TypeError(f"kernel must be a Product of one factor an axis, got {kernel!r}")
+    if product.dimension != problem.dimension:
+        raise ValueError(f"kernel is of {product.dimension} coordinates, and domain has {problem.dimension}")
+    for axis, factor in enumerate(product.factors):
+        order = problem.operator.order_along(axis)
+        if factor.smoothness < 2 * order:
+            raise ValueError(
+                f"kernel is not smooth enough: the operator takes {order} derivatives along axis {axis}, which needs "
+                f"{2 * order} of the kernel, and it has {factor.smoothness:g}; take GaussianMixture"
+            )
+    check_nyquist(problem, product)
+    return product
+
+
 def _search(problem: Problem, family: str, history: list[dict[str, Any]]) -> Trial:
-    """Widen bands while the residual falls; two trials without gain end it."""
+    """Widen bands while the residual falls or the last modes still matter, up to what the nodes hold."""
     spectra = [spectrum(problem, axis) for axis in range(problem.dimension)]
     limits = [nyquist(problem, axis) for axis in range(problem.dimension)]
     bands: Sequence[float] = guess_bands(problem, spectra)
@@ -176,19 +181,16 @@ def _search(problem: Problem, family: str, history: list[dict[str, Any]]) -> Tri
         idle = 0 if best is None or trial.residual < 0.5 * best.residual else idle + 1
         if best is None or trial.residual < best.residual:
             best = trial
-        narrow = trial.narrow_axes() or range(problem.dimension)
-        wider = [min(WIDER * b, limits[a]) if a in narrow else b for a, b in enumerate(bands)]
-        if best.residual < GOOD_ENOUGH or idle == 2 or wider == list(bands):
+        narrow = trial.narrow_axes()
+        factor = 2.0 if trial.residual > 1e-2 else WIDER
+        among = narrow or range(problem.dimension)
+        wider = [min(factor * b, limits[a]) if a in among else b for a, b in enumerate(bands)]
+        # A residual that does not fall may still do so once a band is wide enough: 0.4 is no worse than 0.9.
+        if best.residual < GOOD_ENOUGH or wider == list(bands) or (idle >= 2 and best.residual < 1e-2) or idle >= 5:
             break
         bands = wider
     assert best is not None
     return best
-
-
-def _one_axis(kernel: Kernel) -> AxisKernel:
-    if not isinstance(kernel, AxisKernel):
-        raise TypeError(f"kernel must be a Product of one factor an axis, got {kernel!r}")
-    return kernel
 
 
 def _notes(trial: Trial) -> list[str]:

@@ -2,8 +2,9 @@
 
 Along each axis u's spectrum is bounded by those of boundary data (which are u) and of f divided by the operator's
 symbol, both sampled far more finely than the nodes; where a coefficient varies, by that of its reciprocal too, as
-slopes have. A nonlinear term or a variable coefficient may add frequencies that f does not show: such problems begin
-with a coarser guess, and `operators.gp.closed_form` widens bands while the residual between the nodes falls.
+slopes have; and the equation has scales of its own, those of waves and layers without a source. A nonlinear term or a
+variable coefficient may add frequencies that f does not show: such problems begin with a coarser guess, and
+`operators.gp.closed_form` widens bands while the residual between the nodes falls.
 """
 
 import math
@@ -60,6 +61,17 @@ class Spectrum:
         counted = self.frequencies[self.amplitudes > level * self.amplitudes.max(initial=0.0)]
         # The main lobe ends at 7.7 periods; two of them stay as a margin.
         return max(counted.max(initial=0.0) - (MAIN_LOBE - 2) / period, 2 / period)
+
+    def highest_peak(self, level: float) -> float:
+        """The highest frequency of a local maximum above a part of the largest amplitude.
+
+        Parameters
+        ----------
+        level : float
+        """
+        a = np.concatenate([[0.0], self.amplitudes, [0.0]])
+        peaks = (a[1:-1] > a[:-2]) & (a[1:-1] >= a[2:]) & (a[1:-1] > level * a.max())
+        return float(self.frequencies[peaks].max(initial=0.0))
 
 
 def spectrum(problem: Problem, axis: int) -> Spectrum:
@@ -120,18 +132,38 @@ def guess_bands(problem: Problem, spectra: Sequence[Spectrum]) -> list[float]:
     level = TRUSTED if problem.linear and problem.operator.constant else GUESSED
     bands = []
     for axis, found in enumerate(spectra):
-        highest = nyquist(problem, axis)
-        beyond = found.amplitudes[found.frequencies > highest].max(initial=0.0)
-        if beyond > UNRESOLVED * found.amplitudes.max(initial=0.0):
+        highest, seen = nyquist(problem, axis), found.highest_peak(UNRESOLVED)
+        if seen > highest:
             low, high = problem.domain[axis]
-            needed = 2 * (high - low) * found.band(UNRESOLVED)
             raise ValueError(
-                f"nodes={problem.nodes} are too few: along axis {axis} the data have frequencies up to "
-                f"{found.band(UNRESOLVED):.4g} cycles per unit of length, and {problem.nodes[axis]} nodes resolve "
-                f"{highest:.4g}; it takes at least {math.ceil(needed) + 2} (two a period)"
+                f"nodes={problem.nodes} are too few: along axis {axis} the data have frequencies up to {seen:.4g} "
+                f"cycles per unit of length, and {problem.nodes[axis]} nodes resolve {highest:.4g}; it takes at least "
+                f"{math.ceil(2 * (high - low) * seen) + 2} (two a period), and some more for accuracy"
             )
-        bands.append(min(found.band(level), highest))
+        bands.append(min(max(found.band(level), own_frequency(problem, axis)), highest))
     return bands
+
+
+def own_frequency(problem: Problem, axis: int) -> float:
+    """A frequency of the equation itself, such as that of the waves of ``u_xx + k^2 u`` or a layer of ``e u_xx + u_x``.
+
+    Of ``c_m d^m + ... + c_j d^j`` the largest ``(|c_j| / |c_m|)^(1 / (m - j))``, m the highest order along the axis.
+
+    Parameters
+    ----------
+    problem : Problem
+    axis : int
+    """
+    middle = np.array([[(low + high) / 2 for low, high in problem.domain]])
+    sizes: dict[int, float] = {}
+    for term in problem.operator.terms:
+        if sum(term.orders) == term.orders[axis]:
+            size = abs(float(term.at(middle, problem.parameters)[0]))
+            sizes[term.orders[axis]] = sizes.get(term.orders[axis], 0.0) + size
+    order = max(sizes, default=0)
+    ratios = [(size / sizes[order]) ** (1 / (order - j)) for j, size in sizes.items() if j < order and sizes[order] > 0]
+    # Half as much again: spectra of waves in a box are wider than a line.
+    return 1.5 * max(ratios, default=0.0) / (2 * math.pi)
 
 
 def nyquist(problem: Problem, axis: int) -> float:

@@ -168,13 +168,14 @@ class Galerkin:
         coefficients : ndarray
             U.
         """
-        total, on_grid = np.zeros(self.shape), 0.0
+        total, on_grid = np.zeros(self.shape), None
         for term, factor, matrices in zip(self.terms, self._coefficients, self._matrices, strict=True):
             if term.constant:
                 total += factor * along_all(matrices, coefficients)
             else:
-                on_grid = on_grid + factor * self.values(coefficients, term.orders)
-        return total if np.ndim(on_grid) == 0 else total + self.project(on_grid)
+                values = factor * self.values(coefficients, term.orders)
+                on_grid = values if on_grid is None else on_grid + values
+        return total if on_grid is None else total + self.project(on_grid)
 
     def right_hand_side(self) -> Array:
         """f at the points of the rule."""

@@ -67,11 +67,14 @@ class ModesPosterior:
         square, v = self.found**2, self.prior
 
         def excess(log_n: float) -> float:
-            return math.log(max(np.mean(square * (1 / (1 + v / math.exp(log_n)))), 1e-300) / self._share)
+            mean = float(np.mean(square / (1 + v / math.exp(log_n))))
+            return math.log(max(mean, 1e-300) / self._share)
 
         top = math.log(v.max())
         low, high = top - 120.0, top + 120.0
-        if not square.any() or excess(low) > 0 or excess(high) < 0:
+        if not square.any():
+            return v.max()  # nothing is there: the prior has no amplitude, and the noise no meaning
+        if excess(low) > 0 or excess(high) < 0:
             return math.exp(low)
         return math.exp(scipy.optimize.brentq(excess, low, high, xtol=1e-3))
 
@@ -80,7 +83,7 @@ class ModesPosterior:
         """s^2, by which the prior's variances are multiplied."""
         if self.amplitude is not None:
             return self.amplitude**2
-        return float(np.mean(self.found**2 / (self.prior + self.relative_noise)))
+        return max(float(np.mean(self.found**2 / (self.prior + self.relative_noise))), 1e-300)
 
     @property
     def _share(self) -> float:

@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from operators.gp.judge import residual
 from operators.gp.kernels import AxisKernel, GaussianMixture, Product, StudentMixture
 from operators.gp.problems import Problem
-from operators.gp.residual import residual_between_nodes
 from operators.gp.solution import Diagnostics, Solution
 from operators.gp.toeplitz import InverseTimes, inverse, multiply
 
@@ -178,12 +178,12 @@ class _State:
             quadratic, _ = _along(InverseTimes.apply, columns[axis][0], quadratic, axis)
         total = total - 0.5 * (u * quadratic).sum()
 
-        residual = -self.f
+        wrong = -self.f
         for orders, coefficient in self.terms:
-            residual = residual + coefficient * self._derivative(u, inverted, columns, orders)
+            wrong = wrong + coefficient * self._derivative(u, inverted, columns, orders)
         if self.problem.reaction is not None:
-            residual = residual + _Elementwise.apply(u, self.problem.reaction)
-        total = total + 0.5 * n * self.log_v - 0.5 * torch.exp(self.log_v) * (residual**2).sum()
+            wrong = wrong + _Elementwise.apply(u, self.problem.reaction)
+        total = total + 0.5 * n * self.log_v - 0.5 * torch.exp(self.log_v) * (wrong**2).sum()
 
         misfit, count = u.new_zeros(()), 0
         for (axis, side), given in self.faces:
@@ -219,7 +219,7 @@ class _State:
         diagnostics = Diagnostics(
             method=f"Adam on values and kernel together ({self.family} mixtures, Fang et al. 2024)",
             kernel=factors[0] if len(factors) == 1 else Product(*factors),
-            residual=residual_between_nodes(self.problem, posterior),
+            residual=residual(self.problem, posterior),
             nugget=JITTER,
             iterations=self.step,
             converged=False,

@@ -8,16 +8,17 @@ Nonlinear equations are linearised at the mean and solved again until it stays (
 arXiv 2103.12959, section 3).
 """
 
+import copy
 import math
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from operators.gp.conditioning import FIRST_NUGGET
+from operators.gp.judge import residual
 from operators.gp.kernels import Kernel
 from operators.gp.knowledge import Knowledge, as_observations
 from operators.gp.problems import Problem
-from operators.gp.residual import residual_between_nodes
 from operators.gp.search import Search
 from operators.gp.solution import Diagnostics, Evidence, Inferred, Solution
 
@@ -83,6 +84,8 @@ def solve_dense(
     peak = search.run()
     posterior, steps, converged = search.settle(known, peak.position, NEWTON_RTOL, NEWTON_STEPS)
     kernel_now, parameters, noise = search.setting(peak.position)
+    found = copy.copy(problem)
+    found.parameters = parameters
     notes = [] if known.noise is not None else [f"the noise's standard deviation, {noise:.4g}, was inferred"]
     if not converged:
         notes.append("Newton's method did not converge: the mean is its last iterate")
@@ -94,7 +97,7 @@ def solve_dense(
     diagnostics = Diagnostics(
         method="dense Gaussian process, conditioned on equation, boundary data and observations",
         kernel=kernel_now,
-        residual=residual_between_nodes(problem, posterior, parameters),
+        residual=residual(found, posterior),
         nugget=posterior.nugget,
         nugget_raised=round(math.log10(posterior.nugget / FIRST_NUGGET)),
         iterations=steps,

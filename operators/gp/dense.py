@@ -42,8 +42,8 @@ def solve_dense(
         Parameters of the problem to infer; their values in the problem are where the search begins, and their signs
         stay.
     kernel : Kernel or str
-        A kernel, taken as it is, or "gaussian" or "student": one component an axis (squared exponential, Matern-5/2),
-        whose variance and lengths have the largest evidence.
+        A kernel, taken as it is, or the family "gaussian" or "student": one component an axis (squared exponential,
+        Matern-5/2), or a comb of frequencies that f and boundary data have, whichever foresees the data better.
 
     Returns
     -------
@@ -86,7 +86,9 @@ def solve_dense(
     kernel_now, parameters, noise = search.setting(peak.position)
     found = copy.copy(problem)
     found.parameters = parameters
-    notes = [] if known.noise is not None else [f"the noise's standard deviation, {noise:.4g}, was inferred"]
+    notes = search.notes + (
+        [] if known.noise is not None else [f"the noise's standard deviation, {noise:.4g}, was inferred"]
+    )
     if not converged:
         notes.append("Newton's method did not converge: the mean is its last iterate")
     inferred = {}

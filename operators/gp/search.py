@@ -10,18 +10,21 @@ from numpy.typing import NDArray
 
 from operators.gp.conditioning import FIRST_NUGGET, DensePosterior
 from operators.gp.evidence import Peak, climb
+from operators.gp.frequencies import choose_kernel
 from operators.gp.kernels import GaussianMixture, Kernel, Product, StudentMixture
 from operators.gp.knowledge import Knowledge
 from operators.gp.solution import PointwisePosterior, Posterior
 
 Array = NDArray[np.floating]
-FAMILY = {"gaussian": GaussianMixture, "student": StudentMixture}
-CHOOSING_ROWS = 400
+FAMILY: dict[str, Any] = {"gaussian": GaussianMixture, "student": StudentMixture}
+CHOOSING_ROWS = 500
 """Kernel parameters are chosen on a coarser grid and fewer observations, if there are more rows than this."""
 SIZE_KNOWN = math.log(2)
 """Standard deviation of the logarithm of u's prior deviation, around twice the root mean square of its known values."""
 LENGTHS_KNOWN = 0.35
 """Standard deviation of the logarithm of a length, on which f has a say, around the best one."""
+CLEARLY = 3.0
+"""By so much must a comb be better: twenty times as likely."""
 LARGEST = 60.0
 """A logarithm beyond this is no number to compute with."""
 
@@ -48,6 +51,8 @@ class Search:
     ----------
     history : list of dict
         What was found on the way.
+    notes : list of str
+        What a user should know.
     """
 
     def __init__(self, known: Knowledge, names: Sequence[str], kernel: Kernel | str) -> None:
@@ -56,7 +61,9 @@ class Search:
         self.nugget = FIRST_NUGGET
         self.around: DensePosterior | None = None
         self.history: list[dict[str, Any]] = []
+        self.notes: list[str] = []
         self.scale = known.size()
+        self.shape = self.plain = [] if isinstance(kernel, Kernel) else [FAMILY[kernel](1.0)] * known.problem.dimension
         self.free = 0 if isinstance(kernel, Kernel) else 1 + known.problem.dimension
         self.places = {name: self.free + (known.noise is None) + k for k, name in enumerate(names)}
         self.size = self.free + (known.noise is None) + len(names)
@@ -75,9 +82,11 @@ class Search:
         noise = math.exp(v[self.free]) if self.known.noise is None else 0.0
         if isinstance(self.kernel, Kernel):
             return self.kernel, parameters, noise
-        variances = [math.exp(2 * v[0]), *np.ones(self.free - 2)]
-        lengths = np.exp(v[1 : self.free])
-        factors = [FAMILY[self.kernel](s, 0.0, rho) for s, rho in zip(variances, lengths, strict=True)]
+        factors = []
+        for axis, shape in enumerate(self.shape):
+            variance = math.exp(2 * v[0]) if axis == 0 else 1.0
+            rho = math.exp(v[1 + axis]) * shape.inverse_lengths
+            factors.append(type(shape)(variance * shape.weights, shape.frequencies, rho))
         return factors[0] if len(factors) == 1 else Product(*factors), parameters, noise
 
     def settle(self, known: Knowledge, v: Array, rtol: float, most: int) -> tuple[DensePosterior, int, bool]:
@@ -164,19 +173,39 @@ class Search:
         return v
 
     def scan(self, v: Array) -> Array:
-        """The best start: each coefficient from a sixteenth to sixteen times its value, with lengths that suit it.
+        """The best start: one component an axis or a comb of those that f and boundary data have, with their lengths.
+
+        Each coefficient is tried from a sixteenth to sixteen times its value.
 
         Parameters
         ----------
         v : ndarray
             Logarithms.
         """
+        combs = self.combs() if self.free else []
+        if combs:
+            chosen = self.table(self.small, v)
+            value = self._of_small(chosen)
+            self.shape = combs
+            if not self._of_small(self.table(self.small, v)) > value + CLEARLY:
+                self.shape = self.plain
         for place in self.places.values():
             starts = [v + move * np.eye(self.size)[place] for move in math.log(2.0) * np.arange(-4, 5)]
             if self.free:
                 starts = [self.table(self.small, start) for start in starts]
             v = max(starts, key=self._of_small)
         return v if self.places or not self.free else self.table(self.small, v)
+
+    def combs(self) -> list[Any]:
+        """Components at the frequencies that f and boundary data show, per axis; none if they show none."""
+        if not (np.any(self.known.problem.right_hand_side(self.known.inner)) or np.any(self.known.outer_values)):
+            return []
+        try:
+            found = choose_kernel(self.known.problem, str(self.kernel))
+        except ValueError as error:  # too few nodes for what f holds: the equation says less than it could
+            self.notes.append(str(error))
+            return []
+        return list(found.factors)
 
     def table(self, known: Knowledge, v: Array) -> Array:
         """The best of some prior deviations and lengths, from the box's to that between nodes.
@@ -190,7 +219,10 @@ class Search:
         """
         problem, best, chosen = known.problem, -math.inf, v
         spans = np.array([hi - lo for lo, hi in problem.domain])
-        for width in 2.0 ** np.arange(math.log2(2 * min(problem.nodes))):
+        widths = 2.0 ** np.arange(math.log2(2 * min(problem.nodes)))
+        if self.shape is not self.plain:  # a comb knows its own
+            widths, spans = np.array([0.5, 1.0, 2.0]), np.ones(len(spans))
+        for width in widths:
             for factor in (1.0, 4.0):
                 trial = v.copy()
                 trial[: self.free] = [math.log(factor * self.scale), *np.log(width / spans)]

@@ -11,6 +11,7 @@ from operators.gp import (
     Poisson,
     Problem,
     Product,
+    Reaction,
     StudentMixture,
     laplacian,
     partial,
@@ -151,6 +152,45 @@ def test_an_unknown_coefficient_is_what_least_squares_finds(noise):
     assert abs(found.value - expected) < 0.3 * spread  # the prior's pull on a and b
     # The noise itself, where it is inferred from 30 readings, is known to one part in sqrt(60), and rounding of widths.
     assert found.std == pytest.approx(spread, rel=0.1 if noise else 0.4)
+
+
+def test_frequencies_that_f_shows_are_in_the_prior():
+    """sin 100x: one component an axis reaches 2 %."""
+
+    def fast(points):
+        return np.sin(100 * points[:, 0])
+
+    x = np.random.default_rng(0).uniform(0, 2, (10, 1))
+    problem = Poisson([(0, 2)], lambda p: -1e4 * fast(p), fast, 120)
+    solution = solve_dense(problem, observations=(x, fast(x), 0.01))
+    y = np.linspace(0, 2, 100)[:, None]
+    assert np.abs(solution(y) - fast(y)).max() < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guess", [0.05, 2.0])
+def test_a_coefficient_of_a_nonlinear_equation_is_found(guess):
+    def exact(points):
+        return np.sin(4 * points[:, 0])
+
+    bistable = Reaction(lambda u: u - u**3, lambda u: 1 - 3 * u**2)
+    operator = laplacian(1).named("diffusivity")
+    problem = Problem(
+        [(0, 1)],
+        operator,
+        lambda p: (1 - 16 * 0.5) * exact(p) - exact(p) ** 3,
+        0.0,
+        12,
+        reaction=bistable,
+        faces=[],
+        parameters={"diffusivity": guess},
+    )
+    rng = np.random.default_rng(0)
+    x = rng.random((20, 1))
+    found = solve(problem, observations=(x, exact(x) + 0.02 * rng.standard_normal(20), 0.02), unknowns=["diffusivity"])
+    D = found.unknowns["diffusivity"]
+    assert abs(D.value - 0.5) < 4 * D.std  # of four draws in ten thousand, none
+    assert D.std < 0.05
 
 
 def test_a_nonlinear_equation_is_linearised_until_its_mean_stays():

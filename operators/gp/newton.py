@@ -15,9 +15,10 @@ from solvers import gmres
 Array = NDArray[np.floating]
 
 RTOL = 1e-13
-MOST_STEPS = 30
-DENSE = 2000
-"""Up to so many unknowns along one axis a problem in one dimension is a dense matrix."""
+MOST_STEPS = 20
+
+RESTART, CYCLES = 100, 3
+"""Of GMRES. A Kronecker sum that is near the operator takes a few dozen steps; what takes hundreds is hopeless."""
 
 
 @dataclass(eq=False)
@@ -86,7 +87,7 @@ class Linearised:
             return self.near.solve(self.apply(vector.reshape(shape))).ravel()
 
         operator = LinearOperator((size, size), matvec=image, dtype=float)
-        result = gmres(operator, self.near.solve(right).ravel(), rtol=rtol, maxiter=400)
+        result = gmres(operator, self.near.solve(right).ravel(), rtol=rtol, restart=RESTART, maxiter=CYCLES)
         self.iterations += result.iterations
         return result.x.reshape(shape)
 

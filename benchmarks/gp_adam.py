@@ -113,6 +113,13 @@ def run(name: str, iterations: int, folder: Path) -> dict[str, Any]:
             checkpoint=log.with_suffix(".pt"),
             callback=told,
         )
+    return summary(name, iterations, folder)
+
+
+def summary(name: str, iterations: int, folder: Path) -> dict[str, Any]:
+    """What a run has come to, ended or not."""
+    row = ROWS[name]
+    log = folder / f"{name}-{iterations}.jsonl"
     steps = {line["step"]: line for line in map(json.loads, log.read_text().splitlines())}
     lines = [steps[step] for step in sorted(steps)]
     return {
@@ -133,12 +140,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", default=["sin100-gaussian", "sin100-student"], choices=sorted(ROWS))
     parser.add_argument("--quick", action="store_true", help="a hundredth of the steps, to see that it runs")
+    parser.add_argument("--report", action="store_true", help="only write down what earlier runs have come to")
     parser.add_argument("--out", type=Path, default=RESULTS / "gp_adam.json")
     options = parser.parse_args()
     found = json.loads(options.out.read_text()) if options.out.exists() and not options.quick else {}
     for name in options.rows:
         iterations = ROWS[name].iterations // (100 if options.quick else 1)
-        found[name] = run(name, iterations, options.out.with_suffix(""))
+        found[name] = (summary if options.report else run)(name, iterations, options.out.with_suffix(""))
         print(json.dumps({key: value for key, value in found[name].items() if key != "checkpoints"}, indent=2))
         if not options.quick:
             options.out.write_text(json.dumps(found, indent=2) + "\n")

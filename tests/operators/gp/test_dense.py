@@ -154,6 +154,29 @@ def test_an_unknown_coefficient_is_what_least_squares_finds(noise):
     assert found.std == pytest.approx(spread, rel=0.1 if noise else 0.4)
 
 
+@pytest.mark.parametrize("dimension", [1, 2])
+def test_dense_and_axis_by_axis_find_the_same(dimension):
+    """One conditions on nodes, the other on integrals: of a smooth u both leave nothing open."""
+
+    def exact(points):
+        return np.exp(points[:, 0]) * np.cos(2 * points[:, -1])
+
+    def source(points):
+        x, y = points[:, 0], points[:, -1]
+        if dimension == 1:
+            return np.exp(x) * (-3 * np.cos(2 * x) - 4 * np.sin(2 * x))
+        return -3 * np.exp(x) * np.cos(2 * y)
+
+    problem = Poisson([(0, 1)] * dimension, source, exact, 13)
+    axis_by_axis = solve(problem)
+    factors = [GaussianMixture(1.0, 0.0, 1.0)] * dimension
+    dense = solve_dense(problem, kernel=Product(*factors))
+    y = np.random.default_rng(0).random((50, dimension))
+    np.testing.assert_allclose(dense(y), axis_by_axis(y), atol=2e-6)  # the nugget, 1e-13, lets errors of its root in
+    np.testing.assert_allclose(dense(y), exact(y), atol=2e-6)
+    assert dense.std(y).max() < 1e-5
+
+
 def test_frequencies_that_f_shows_are_in_the_prior():
     """sin 100x: one component an axis reaches 2 %."""
 

@@ -84,7 +84,7 @@ def gp_command(config: dict[str, Any]) -> None:
     content = io.BytesIO()
     std = solution.std(problem.points()).reshape(problem.nodes)
     coordinates = {f"axis_{a}": x for a, x in enumerate(solution.axes)}
-    np.savez(content, u=solution.u, std=std, **coordinates)
+    np.savez(content, u=solution.u, std=std, **coordinates)  # type: ignore[arg-type]
     write_atomically(out, content.getvalue())
     if plot:
         from operators.gp.plots import picture

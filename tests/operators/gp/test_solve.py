@@ -19,7 +19,7 @@ from operators.gp import (
     partial,
     solve,
 )
-from operators.gp.evidence_of_modes import _estimated_log_determinant
+from operators.gp.evidence_of_modes import _estimated_log_determinant, log_evidence
 from operators.gp.frequencies import choose_kernel
 from operators.gp.galerkin import Galerkin
 from operators.gp.modes import modes
@@ -205,8 +205,6 @@ def test_evidence_is_the_density_of_the_data(name):
     solution_system = Galerkin(problem, some)
     found = np.random.default_rng(2).normal(size=(6, 6))
     posterior = ModesPosterior(some, found, noise=0.5, amplitude=1.3)
-    from operators.gp.evidence_of_modes import log_evidence
-
     ours = log_evidence(posterior, solution_system, Linearised(solution_system, None))
     assert ours.method == "exact"
     assert ours.value == pytest.approx(dense_density(solution_system, posterior), rel=1e-8)
@@ -223,7 +221,8 @@ def test_the_estimated_determinant_is_within_its_error():
     truth = np.linalg.slogdet(np.array(columns))[1]
     value, standard_error = _estimated_log_determinant(operator, system.shape)
     assert abs(value - truth) < 4 * standard_error
-    assert standard_error < 1.0
+    # Random signs: the variance is that of the entries off the diagonal, and far below the determinant itself.
+    assert standard_error < 0.2 * abs(truth)
 
 
 def test_standard_deviations_are_those_of_the_formula():

@@ -45,7 +45,7 @@ def log_evidence(posterior: ModesPosterior, system: Galerkin, operator: Linearis
     for axis, part in enumerate(system.axes):
         # Each lifted coefficient stands for all modes of later axes, and the free ones of earlier axes.
         later = math.prod(m.count for m in system.modes[axis + 1 :])
-        lifts += part.lift_log_determinant() * free * later
+        lifts += part.log_determinant * free * later
         free *= part.free.shape[1]
     value = posterior.log_density() - lifts - operator.near.log_determinant()
     if operator.exact:

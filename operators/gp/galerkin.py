@@ -39,6 +39,8 @@ class Axis:
         ``(r, k)``, ``b K = I``: the smallest coefficients with given values.
     free : ndarray
         ``(r, r - k)``, orthonormal, ``b H = 0``.
+    log_determinant : float
+        Logarithm of the determinant of b, restricted to what `free` leaves out.
     """
 
     def __init__(self, modes: Modes, ends: Sequence[float]) -> None:
@@ -48,11 +50,7 @@ class Axis:
         q, triangle = scipy.linalg.qr(self.at_ends.T)
         self.free = q[:, k:]
         self.lift = scipy.linalg.solve_triangular(triangle[:k], q[:, :k].T).T if k else np.zeros((len(q), 0))
-        self.log_scale = float(np.log(np.abs(np.diag(triangle[:k]))).sum())
-
-    def lift_log_determinant(self) -> float:
-        """Logarithm of the determinant of the map from coefficients across `free` to values at the ends."""
-        return self.log_scale
+        self.log_determinant = float(np.log(np.abs(np.diag(triangle[:k]))).sum())
 
 
 class Galerkin:
@@ -240,8 +238,6 @@ class Galerkin:
                     profile = along(weights[other][None], profile, other)
             factors[axis] += free.T @ (m.test.T @ (profile.reshape(-1, 1) * self._at_points(axis, order))) @ free
         return KroneckerSum(factors, shift)
-
-    # -- Off the rule ------------------------------------------------------------------------------------------------
 
     def unknowns(self) -> int:
         """How many free coefficients there are."""

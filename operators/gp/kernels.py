@@ -393,6 +393,7 @@ class Product(Kernel):
 
     @property
     def dimension(self) -> int:  # type: ignore[override]
+        """The number of coordinates."""
         return len(self.factors)
 
     @property
@@ -448,6 +449,7 @@ class Sum(Kernel):
 
     @property
     def dimension(self) -> int:  # type: ignore[override]
+        """The number of coordinates."""
         return self.terms[0].dimension
 
     @property

@@ -21,8 +21,6 @@ CHOOSING_ROWS = 500
 """Kernel parameters are chosen on a coarser grid and fewer observations, if there are more rows than this."""
 SIZE_KNOWN = math.log(2)
 """Standard deviation of the logarithm of u's prior deviation, around twice the root mean square of its known values."""
-LENGTHS_KNOWN = 0.35
-"""Standard deviation of the logarithm of a length, on which f has a say, around the best one."""
 CLEARLY = 3.0
 """By so much must a comb be better: twenty times as likely."""
 LARGEST = 60.0
@@ -249,8 +247,8 @@ class Search:
             self._note("criterion", peak, self.small)
         if not len(self.known.values):
             return peak
-        rest = list(range(self.free, self.size))
-        peak = self.climb_given(self.small, peak.position, list(range(self.size)), np.full(self.size, 0.5))
+        variance, rest = [0][: self.free], list(range(self.free, self.size))
+        peak = self.climb_given(self.small, peak.position, variance + rest, np.full(len(variance + rest), 0.5))
         if self.small is self.known or not rest:
             return peak
         widths = np.sqrt(np.maximum(peak.covariance.diagonal()[rest], 1e-12))
@@ -278,8 +276,7 @@ class Search:
         def given(some: Array) -> float:
             moved = v.copy()
             moved[places] = some
-            away = (moved - v)[1 : self.free] / LENGTHS_KNOWN
-            return self.criterion(known, moved, given=True) - 0.5 * float(away @ away)
+            return self.criterion(known, moved, given=True)
 
         found = climb(given, v[places], steps, simplex=simplex)
         position, covariance, bounded = v.copy(), np.zeros((self.size, self.size)), np.zeros(self.size, bool)

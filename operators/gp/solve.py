@@ -57,7 +57,7 @@ def solve(
         Parameters of the problem that are inferred from the observations, starting from the problem's values.
     kernel : Kernel or str
         A kernel to take as it is, or the family "gaussian" or "student" of spectral mixtures, whose frequencies are
-        chosen from the data: see `operators.gp.frequencies`.
+        chosen from the data: see `operators.gp.frequencies`. A `Sum`, which has no modes axis by axis, is solved densely.
     mode : str, optional
         "closed_form" (linear problems), "newton" (all), or "adam" (what Fang et al. 2024 do); by default the first of
         these that can solve the problem.
@@ -65,6 +65,22 @@ def solve(
     Returns
     -------
     Solution
+
+    Raises
+    ------
+    ValueError, TypeError
+        With which argument, what was expected, what was got: nodes too few for the frequencies of the data (and how
+        many it takes), boundary data missing or incompatible, a kernel not smooth enough for the operator.
+
+    Examples
+    --------
+    >>> from operators.gp import AllenCahn
+    >>> wave = lambda p: np.sin(9 * p[:, 0]) * np.cos(7 * p[:, 1])
+    >>> problem = AllenCahn([(0, 1), (0, 1)], lambda p: -131 * wave(p) + wave(p) ** 3, wave, 30)
+    >>> solution = solve(problem)
+    >>> between = np.random.default_rng(0).uniform(size=(100, 2))
+    >>> bool(np.abs(solution(between) - wave(between)).max() < 1e-8)
+    True
     """
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be a Problem, such as Poisson(domain, rhs, boundary, nodes), got {problem!r}")

@@ -55,8 +55,10 @@ def handle_termination() -> None:
     signal.signal(signal.SIGTERM, terminate)
 
 
-def run(command: Callable[[dict[str, Any]], None], config_name: str, job_folders: bool = False) -> None:
-    """Run a command under Hydra: compose ``configs/<config_name>.yaml`` and call it with plain Python values.
+def run(
+    command: Callable[[dict[str, Any]], None], config_name: str, job_folders: bool = False, folder: str = "configs"
+) -> None:
+    """Run a command under Hydra: compose ``<folder>/<config_name>.yaml`` and call it with plain Python values.
 
     Misspelt keys and group options end with the near names; bad input (ValueError) with its sentence and code 2; a
     failure of the machine or of the arithmetic (OSError, RuntimeError, MemoryError, ArithmeticError) with code 1. Set
@@ -87,7 +89,7 @@ def run(command: Callable[[dict[str, Any]], None], config_name: str, job_folders
         assert isinstance(values, dict)
         return with_names_as_text({str(key): value for key, value in values.items()})
 
-    @hydra.main(version_base="1.3", config_path="pkg://configs", config_name=config_name)
+    @hydra.main(version_base="1.3", config_path=f"pkg://{folder}", config_name=config_name)
     def main(config: DictConfig) -> None:
         if raised:
             return  # an earlier job of this sweep was interrupted, or none can run

@@ -25,14 +25,8 @@ Features look the same from all sides: reflecting or transposing A reflects or t
 import torch
 from torch import Tensor, nn
 
+from operators.models.learned_kernels import DIAGONAL, FEATURES, SHARE, SLOPE, TINY, TWIST
 from operators.models.multigrid_torch import CENTRE, OFFSETS, Colour, Stencil, shifted
-
-FEATURES = 6
-SHARE = (-0.5, 1.25)  # of the average in the weights
-TWIST = 0.5
-DIAGONAL = (-0.5, 0.9)  # of a negative coupling along a diagonal
-TINY = 1e-30
-SLOPE = 0.1  # of the activation below zero
 
 
 def perceptron(outputs: int, hidden: int) -> nn.Sequential:

@@ -10,10 +10,16 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from operators.models.interpolation_network import DIAGONAL, FEATURES, SHARE, SLOPE, TINY, TWIST
 from solvers.precondition.multigrid.galerkin import setup_tables
 from solvers.precondition.multigrid.layout import neighbours
 from solvers.precondition.multigrid.schedule import Plan
+
+FEATURES = 6
+SHARE = (-0.5, 1.25)  # of the average in the weights
+TWIST = 0.5  # of the couplings along diagonals
+DIAGONAL = (-0.5, 0.9)  # of a negative coupling along a diagonal
+TINY = 1e-30
+SLOPE = 0.1  # of the activation below zero
 
 _compiled = njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
 _inner = njit(nogil=True, fastmath={"contract"}, error_model="numpy", inline="always")

@@ -26,7 +26,7 @@ CENTRE: Offset = (0, 0)
 COLOURS: list[Colour] = [(0, 0), (1, 0), (0, 1), (1, 1)]
 RED_BLACK = [[(0, 0), (1, 1)], [(1, 0), (0, 1)]]
 FOUR = [[colour] for colour in COLOURS]
-_COARSEST = 40  # unknowns, as in `solvers.Multigrid`
+COARSEST = 40  # unknowns, as in `solvers.Multigrid`
 _NO_ROW_SUM = 450.0  # eps, as there
 
 
@@ -139,22 +139,21 @@ class Hierarchy:
         return cycle(0, r, None)
 
 
-Correction = Callable[[dict[Colour, Stencil], Stencil], Stencil]
-
-
 def hierarchy(
     stencils: Tensor,
     correct: Callable[["dict[Colour, Stencil]", Colour, Stencil], Stencil] | None = None,
     correct_operator: Callable[[Stencil], Stencil] | None = None,
+    coarsest: int = COARSEST,
 ) -> Hierarchy:
     """Build all levels for stencils of shape (batch, 9, \\*grid), offsets in the order of `OFFSETS`.
 
     `correct` may change the weights of the fine points of each colour, `correct_operator` each coarse operator.
+    Grids of at most `coarsest` points are solved exactly.
     """
     shape = (int(stencils.shape[-2]), int(stencils.shape[-1]))
     levels: list[Level] = []
     field = stencils
-    while field.shape[-2] * field.shape[-1] > _COARSEST:
+    while field.shape[-2] * field.shape[-1] > coarsest:
         n, m = field.shape[-2:]
         field = F.pad(field, (0, m % 2, 0, n % 2))
         compact = not levels and bool((field[:, [0, 2, 6, 8]] == 0).all())

@@ -23,6 +23,7 @@ SLOPE = 0.1  # of the activation below zero
 
 _compiled = njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
 _inner = njit(nogil=True, fastmath={"contract"}, error_model="numpy", inline="always")
+_U = np.uint64  # signed positions could be negative, which would be checked, and not in vector instructions
 _LEAST, _MOST = SHARE
 _FLATTEST, _STEEPEST = DIAGONAL
 
@@ -61,35 +62,39 @@ def correct_weights(arena, parents, cells, odd_exists, parity, count, places, ab
     a = np.empty((9, count), dtype=arena.dtype)
     features = np.empty((FEATURES, count), dtype=arena.dtype)
     twist, mean, unit = np.empty_like(a[0]), np.empty_like(a[0]), np.empty_like(a[0])
+    total, kept, inverse = np.empty_like(a[0]), np.empty_like(a[0]), np.empty_like(a[0])
     result = np.zeros((2, count), dtype=arena.dtype)
     number = outs.size
+    points = _U(count)
     share = one / arena.dtype.type(number)
     for r in range(cells.size):
         if odd_exists[r] & parity != parity:
             continue
         base, cell = parents[r], cells[r]
-        d = base + places[4]
+        d = _U(base + places[4])
+        for k in range(points):
+            diagonal = arena[d + k]
+            inverse[k] = -one / (diagonal if diagonal != zero else one)
         for o in range(9):
             if places[o] < 0:
                 a[o, :] = zero
             elif o != 4:
-                at = base + places[o]
-                for k in range(count):
-                    diagonal = arena[d + k]
-                    a[o, k] = -arena[at + k] / (diagonal if diagonal != zero else one)
+                at = _U(base + places[o])
+                for k in range(points):
+                    a[o, k] = arena[at + k] * inverse[k]
         mean[:] = zero
         for c in range(number):
-            at = base + above[c]
-            for k in range(count):
+            at = _U(base + above[c])
+            for k in range(points):
                 mean[k] += share * arena[at + k]
-        for k in range(count):
+        for k in range(points):
             diagonal = arena[d + k] if arena[d + k] != zero else one
             twist[k] = a[8, k] + a[0, k] - a[6, k] - a[2, k]
             features[2, k] = abs(a[0, k]) + abs(a[2, k]) + abs(a[6, k]) + abs(a[8, k])
             features[3, k] = abs(twist[k])
             features[5, k] = mean[k] / (mean[k] + diagonal)
         if axis >= 0:
-            for k in range(count):
+            for k in range(points):
                 if axis == 0:
                     ahead, behind = a[6, k] + a[7, k] + a[8, k], a[0, k] + a[1, k] + a[2, k]
                     across = a[3, k] + a[5, k]
@@ -100,27 +105,29 @@ def correct_weights(arena, parents, cells, odd_exists, parity, count, places, ab
                 features[1, k] = across
                 features[4, k] = abs(ahead - behind) / (abs(ahead) + abs(behind) + tiny)
         else:
-            for k in range(count):
+            for k in range(points):
                 x, y = a[1, k] + a[7, k], a[3, k] + a[5, k]
                 features[0, k] = x + y
                 features[1, k] = abs(x - y)
                 uneven = abs(a[8, k] - a[0, k]) + abs(a[6, k] - a[2, k])
                 features[4, k] = uneven + abs(a[7, k] - a[1, k]) + abs(a[5, k] - a[3, k])
-        _perceptron(features, count, hidden, out, unit, result)
-        for k in range(count):
-            # Where a weight is zero, as beside a boundary, black-box interpolation is kept.
-            total, everywhere = zero, True
-            for c in range(number):
-                w = arena[cell + outs[c] + k]
-                total += w
-                everywhere &= w != zero
-            if everywhere:
-                g = min(max(result[0, k], least), most)
-                bend = min(max(result[1, k], -bound), bound) * twist[k] if axis < 0 else zero
-                for c in range(number):
-                    w = arena[cell + outs[c] + k]
-                    sign = one if c == 0 or c == 3 else -one
-                    arena[cell + outs[c] + k] = w + (g * (share * total - w) + sign * bend * total)
+        _perceptron(features, points, hidden, out, unit, result)
+        # Where a weight is zero, as beside a boundary, black-box interpolation is kept.
+        total[:], kept[:] = zero, one
+        for c in range(number):
+            at = _U(cell + outs[c])
+            for k in range(points):
+                total[k] += arena[at + k]
+                kept[k] = kept[k] if arena[at + k] != zero else zero
+        for k in range(points):
+            mean[k] = kept[k] * min(max(result[0, k], least), most)
+            twist[k] *= kept[k] * min(max(result[1, k], -bound), bound) * total[k] if axis < 0 else zero
+        for c in range(number):
+            at = _U(cell + outs[c])
+            sign = one if c == 0 or c == 3 else -one
+            for k in range(points):
+                w = arena[at + k]
+                arena[at + k] = w + (mean[k] * (share * total[k] - w) + sign * twist[k])
 
 
 @_compiled
@@ -161,7 +168,7 @@ def take_off_twist(arena, rows, half, width, diagonal, links, size, hidden, out)
                 features[4, k] = (abs(x0 - x1) + abs(y0 - y1)) / total
                 features[5, k] = room / total
         if some:
-            _perceptron(features, n, hidden, out, unit, result)
+            _perceptron(features, _U(n), hidden, out, unit, result)
             for k in range(n):
                 bound[k] *= min(max(result[0, k], flattest), steepest)
         else:

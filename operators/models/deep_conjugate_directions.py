@@ -8,6 +8,7 @@ ICML 2024): a network that does not see the matrix does not leave the grid that 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -86,26 +87,21 @@ class LearnedMultigrid(Multigrid):
         if cycle not in ("auto", "V", "W"):
             raise ValueError(f"cycle: expected 'auto', 'V' or 'W', got {cycle!r}")
         super().__init__(smoother, "V" if cycle == "auto" else cycle, dtype=dtype)
-        self._use(read(DEFAULT if checkpoint is None else Path(checkpoint)), cycle == "auto")
+        path = DEFAULT if checkpoint is None else Path(checkpoint)
+        self._use(read(path, path.stat().st_mtime_ns if path.exists() else 0), cycle == "auto")
 
     @classmethod
     def of(cls, layers: Layers, **parameters: Any) -> Self:
         """With the weights of a network at hand, see `layers_of`; parameters as those of `Multigrid`."""
         self = cls.__new__(cls)
         Multigrid.__init__(self, **parameters)
-        self._use(layers, "cycle" not in parameters)
+        self._use(in_precisions(layers), "cycle" not in parameters)
         return self
 
-    def _use(self, layers: Layers, any_cycle: bool) -> None:
-        self._any_cycle = any_cycle
+    def _use(self, layers: Mapping[np.dtype, Layers], any_cycle: bool) -> None:
+        self._layers, self._any_cycle = layers, any_cycle
         self.learned = False
         self._may_learn = True
-        self._layers = {
-            np.dtype(dtype): {
-                name: tuple(np.ascontiguousarray(part, dtype=dtype) for part in parts) for name, parts in layers.items()
-            }
-            for dtype in ("float32", "float64")
-        }
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
         """The proposal for `conjugate_directions`: one cycle from zero."""
@@ -225,8 +221,17 @@ def layers_of(state: Mapping[str, Any]) -> Layers:
     return found
 
 
-def read(path: Path) -> Layers:
-    """The perceptrons of a checkpoint.
+def in_precisions(layers: Layers) -> dict[np.dtype, Layers]:
+    """Layers for hierarchies of either precision."""
+    return {
+        np.dtype(dtype): {name: (first.astype(dtype), second.astype(dtype)) for name, (first, second) in layers.items()}
+        for dtype in ("float32", "float64")
+    }
+
+
+@lru_cache(maxsize=8)
+def read(path: Path, modified: int) -> dict[np.dtype, Layers]:
+    """The perceptrons of a checkpoint; `modified`, its time stamp, tells new contents from those that are kept.
 
     Raises
     ------
@@ -245,6 +250,6 @@ def read(path: Path) -> Layers:
                     f"checkpoint: {path} is no interpolation network for two dimensions of format {FORMAT}: its "
                     f"metadata are {metadata}"
                 )
-            return layers_of({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            return in_precisions(layers_of({name: file.get_tensor(name) for name in file.keys()}))  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"checkpoint: {path} is no safetensors file ({error})") from None

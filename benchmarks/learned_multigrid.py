@@ -99,7 +99,9 @@ def measure(family: str, n: int, seed: int, tuned: tuple[Any, ...], rounds: int)
     # The same smoother and cycle as the learned one's, for the count at the same cost of a cycle.
     M = LearnedMultigrid().setup(A)
     smoother: Any = M.smoothers[0] if not isinstance(M.smoothers[0], str) else "point"
-    counts = [solve(lambda s=s: classical((s, M.cycle, M._ready()[0].plan.presweeps)), A, b)[1] for s in {smoother, "point"}]
+    counts = [
+        solve(lambda s=s: classical((s, M.cycle, M._ready()[0].plan.presweeps)), A, b)[1] for s in {smoother, "point"}
+    ]
     for name, runs in found.items():
         seconds, iterations, status = min(runs)
         row = {"family": family, "n": n, "seed": seed, "unknowns": A.shape[0], "method": name}
@@ -143,7 +145,13 @@ def run(out: Path, sizes: tuple[int, ...], rounds: int) -> dict[str, Any]:
 def table(record: dict[str, Any], only: tuple[str, int] | None = None) -> str:
     """Iterations / milliseconds of every method, means over the seeds, and what the learned one gains."""
     names = ["learned", "multigrid tuned", "multigrid auto", "fast-poisson", "amg", "ic", "cg"]
-    lines = [] if only else ["| system | n | " + " | ".join(names) + " | tuned setting | its/same cycle | seconds/tuned | break-even |"]
+    lines = (
+        []
+        if only
+        else [
+            "| system | n | " + " | ".join(names) + " | tuned setting | its/same cycle | seconds/tuned | break-even |"
+        ]
+    )
     lines += [] if only else ["|---" * (len(names) + 6) + "|"]
     training = float((record.get("checkpoint") or {}).get("seconds", "nan"))
     for family, n in dict.fromkeys((row["family"], row["n"]) for row in record["rows"]):

@@ -40,7 +40,8 @@ class LearnedMultigrid(Multigrid):
     Parameters
     ----------
     checkpoint : path, optional
-        A file that ``python -m operators.models.train_preconditioner`` wrote; the one that comes with the suite if None.
+        A file that ``python -m operators.models.train_preconditioner`` or ``southwell-train model=learned_multigrid``
+        wrote (.safetensors or .pt); if None, the one of the suite.
     smoother, dtype
         As for `Multigrid`.
     cycle : "auto", "V" or "W"
@@ -242,6 +243,13 @@ def read(path: Path, modified: int) -> dict[np.dtype, Layers]:
         raise FileNotFoundError(
             f"checkpoint: there is no file {path}; python -m operators.models.train_preconditioner writes one"
         )
+    if path.suffix == ".pt":
+        from operators.checkpoint import load_checkpoint  # not at import: it needs torch and this package
+
+        model = load_checkpoint(path)["model"]
+        if model["name"] != "learned_multigrid":
+            raise ValueError(f"checkpoint: {path} holds a model {model['name']!r}; expected 'learned_multigrid'")
+        return in_precisions(layers_of({key.removeprefix("network."): v for key, v in model["state"].items()}))
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}

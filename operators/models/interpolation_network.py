@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from operators.models.learned_kernels import DIAGONAL, FEATURES, SHARE, SLOPE, TINY, TWIST
-from operators.models.multigrid_torch import CENTRE, OFFSETS, Colour, Stencil, shifted
+from operators.models.multigrid_torch import CENTRE, OFFSETS, Colour, Stencil, hierarchy, shifted
 
 
 def perceptron(outputs: int, hidden: int) -> nn.Sequential:
@@ -114,3 +114,42 @@ class InterpolationNetwork(nn.Module):
             back = (-o[0], -o[1])
             changed[back] = shifted(changed[o], back)
         return changed
+
+
+class LearnedCycle(nn.Module):
+    """One V-cycle with the network's interpolation as a model for ``task=linear_system task.matrix=true``.
+
+    Parameters
+    ----------
+    in_channels : int
+        The residual, and the 5 or 9 coefficients of the matrix in the order of their offsets.
+    out_channels : int
+        One: the direction.
+    hidden : int
+        See `InterpolationNetwork`.
+
+    Raises
+    ------
+    ValueError
+        If the channels are others.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int = 1, hidden: int = 8) -> None:
+        super().__init__()
+        if in_channels not in (6, 10) or out_channels != 1:
+            raise ValueError(
+                "model learned_multigrid maps a residual and the 5 or 9 coefficients of a two-dimensional stencil to "
+                f"one direction, got {in_channels} and {out_channels} channels; set task=linear_system task.matrix=true"
+            )
+        compact = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]
+        self.offsets = OFFSETS if in_channels == 10 else compact
+        self.network = InterpolationNetwork(hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(batch, in_channels, n, m) -> (batch, 1, n, m)``: linear in the first channel."""
+        wide = x.double()  # coarse operators are sums of what nearly cancels
+        zero = torch.zeros_like(wide[:, 0])
+        given = {offset: wide[:, 1 + number] for number, offset in enumerate(self.offsets)}
+        stencils = torch.stack([given.get(offset, zero) for offset in OFFSETS], dim=1)
+        levels = hierarchy(stencils, self.network.weights, self.network.operator)
+        return levels.apply(wide[:, 0])[:, None].to(x.dtype)

@@ -64,14 +64,24 @@ def error_left(stencils: Tensor, cycles: Hierarchy, error: Tensor, steps: int) -
     return (dot(e, r) / first)[:, 0, 0].clamp_min(1e-14)
 
 
-def example(name: str, n: int, depth: int, network: InterpolationNetwork, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A system's stencil, and the error that a real run has reached: of the operator `depth` levels below a finer one."""
+def example(
+    name: str, n: int, depth: int, network: InterpolationNetwork, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """A system's stencil, and the error that a real run has reached; the system is `depth` levels below a finer one."""
     A = families[name](n * 2**depth, rng)
     if depth:
         operators = LearnedMultigrid.of(layers_of(network.state_dict())).setup(A).operators
         A = operators[depth]
         diagonal = A.coefficients[A.offsets.index((0, 0))]
-        A = StencilOperator(A.offsets, A.coefficients, A.grid_shape, A.spacing, boundary=A.boundary, mask=diagonal > 1e-9 * diagonal.max())
+        there = diagonal > 1e-9 * diagonal.max()
+        A = StencilOperator(
+            A.offsets,
+            A.coefficients,
+            A.grid_shape,
+            A.spacing,
+            boundary=A.boundary,
+            mask=there,
+        )
     b = rng.standard_normal(A.shape[0])
     M = Multigrid("point").setup(A)
     exact = cg(A, b, rtol=1e-12, M=M, maxiter=1000).x
@@ -140,12 +150,19 @@ def train(
         if used - checked > 0.05 or used >= 1:
             checked = used
             score, ratios = validation.score(network)
-            print(f"{100 * used:.0f} % step {step} score {score:.3f}", {k: round(v, 2) for k, v in ratios.items()}, flush=True)
+            print(
+                f"{100 * used:.0f} % step {step} score {score:.3f}",
+                {k: round(v, 2) for k, v in ratios.items()},
+                flush=True,
+            )
             if score < best:
                 best, kept = score, {k: v.clone() for k, v in network.state_dict().items()}
-                save(kept, out)
+            command = f"python -m operators.models.train_preconditioner --minutes {minutes:g} --seed {seed}"
+            command += f" --hidden {hidden} --n {n} --batch {batch} --steps {steps} --learning-rate {learning_rate:g}"
+            seconds = time.process_time() - start
+            save(kept, out, command=command, seconds=f"{seconds:.0f}", score=f"{best:.4f}")
             if used >= 1:
-                break
+                return
         for group in optimizer.param_groups:
             group["lr"] = 1e-5 + learning_rate * 0.5 * (1 + math.cos(math.pi * used)) * min(1.0, (step + 1) / 30)
         # A batch has one size, and one kind of stencil: with five points the relaxation is red-black.
@@ -170,14 +187,13 @@ def train(
         if torch.isfinite(norm):
             optimizer.step()
         step += 1
-    save(kept, out)
 
 
-def save(state: dict[str, Tensor], out: Path) -> None:
+def save(state: dict[str, Tensor], out: Path, **facts: str) -> None:
     """Write a checkpoint that `LearnedMultigrid` reads."""
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = out.with_name(out.name + ".part")
-    metadata = {"format_version": FORMAT, "dimensions": "2"}
+    metadata = {"format_version": FORMAT, "dimensions": "2", **facts}
     save_file({name: value.numpy().astype(np.float32) for name, value in state.items()}, beside, metadata)
     beside.replace(out)
 

@@ -24,4 +24,4 @@ models.register("poseidon")(poseidon)
 models.register("scot")(ScOT)
 models.register("unet")(UNet)
 
-__all__ = ["FNO", "LSM", "LearnedCycle", "TFNO", "MultigridFNO", "ScOT", "UNet", "models"]
+__all__ = ["FNO", "LSM", "TFNO", "LearnedCycle", "MultigridFNO", "ScOT", "UNet", "models"]

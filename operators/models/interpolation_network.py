@@ -117,12 +117,12 @@ class InterpolationNetwork(nn.Module):
 
 
 class LearnedCycle(nn.Module):
-    """One V-cycle with the network's interpolation as a model for ``task=linear_system task.matrix=true``.
+    """One V-cycle with the network's interpolation as a model for ``task=linear_system task.stencil=true``.
 
     Parameters
     ----------
     in_channels : int
-        The residual, and the 5 or 9 coefficients of the matrix in the order of their offsets.
+        The residual, and the 5 or 9 coefficients of the matrix by rising offset.
     out_channels : int
         One: the direction.
     hidden : int
@@ -139,10 +139,10 @@ class LearnedCycle(nn.Module):
         if in_channels not in (6, 10) or out_channels != 1:
             raise ValueError(
                 "model learned_multigrid maps a residual and the 5 or 9 coefficients of a two-dimensional stencil to "
-                f"one direction, got {in_channels} and {out_channels} channels; set task=linear_system task.matrix=true"
+                f"one direction, got {in_channels} and {out_channels} channels; set task=linear_system "
+                "task.stencil=true"
             )
-        compact = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]
-        self.offsets = OFFSETS if in_channels == 10 else compact
+        self.offsets = [offset for offset in OFFSETS if in_channels == 10 or 0 in offset]
         self.network = InterpolationNetwork(hidden)
 
     def forward(self, x: Tensor) -> Tensor:

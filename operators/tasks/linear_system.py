@@ -108,7 +108,7 @@ class SystemExamples:
         inputs = [residuals]
         if self.task.diagonal:
             inputs.append(self.task.diagonal_of(stencil))
-        if self.task.matrix:
+        if self.task.stencil:
             inputs.append(self.task.coefficients_of(stencil))
         return SystemBatch(torch.cat(inputs, dim=1), residuals, None, stencil, energies)
 
@@ -147,8 +147,8 @@ class LinearSystemTask:
         For "cg" the most iterations before a residual is taken; for "ritz" the number of Lanczos vectors.
     diagonal : bool
         Whether the model sees the diagonal of A, over its mean, as a second channel. The published one sees r alone.
-    matrix : bool
-        Whether the model sees A: after these its coefficients, offset by offset, over the largest one.
+    stencil : bool
+        Whether the model sees A: after these its coefficients, by rising offset, over the largest one.
     norm : {"residual", "energy"}
         In which the loss measures what a step leaves. For "energy" each residual's system is solved once.
     seed : int
@@ -174,7 +174,7 @@ class LinearSystemTask:
         each: int = 4,
         depth: int = 30,
         diagonal: bool = False,
-        matrix: bool = False,
+        stencil: bool = False,
         norm: str = "residual",
         seed: int = 0,
     ) -> None:
@@ -192,14 +192,14 @@ class LinearSystemTask:
             )
         self.store, self.memory_gb, self.each, self.depth = store, memory_gb, each, depth
         self.residuals, self.diagonal, self.seed = RESIDUALS[residuals], diagonal, seed
-        self.matrix, self.norm = matrix, norm
+        self.stencil, self.norm = stencil, norm
         A = self._operator(store.family.system(store.sample("train", 0)).A)
         self.offsets, self.grid = A.offsets, A.grid_shape
         self.inputs = [Channel("residual", "", "of mean square 1")]
         if diagonal:
             self.inputs.append(Channel("diagonal", "", "of the matrix, over its mean"))
-        if matrix:
-            self.inputs += [Channel(f"coefficient {offset}", "", "of the matrix, scaled") for offset in self.offsets]
+        if stencil:
+            self.inputs += [Channel(f"coefficient {o}", "", "of the matrix, scaled") for o in sorted(self.offsets)]
         self.outputs = [Channel("direction", "", "of search, at any scale")]
         self._examples: dict[str, SystemExamples] = {}
 
@@ -234,7 +234,8 @@ class LinearSystemTask:
         return stencil, residuals, products
 
     def coefficients_of(self, stencil: Tensor) -> Tensor:
-        """Matrices ``(batch, offsets, *grid)`` as channels, each over its largest coefficient."""
+        """Matrices ``(batch, offsets, *grid)`` as channels by rising offset, each over its largest coefficient."""
+        stencil = stencil[:, sorted(range(len(self.offsets)), key=lambda number: self.offsets[number])]
         return stencil / stencil.abs().amax(dim=tuple(range(1, stencil.ndim)), keepdim=True)
 
     def diagonal_of(self, stencil: Tensor) -> Tensor:

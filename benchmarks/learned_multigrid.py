@@ -57,6 +57,7 @@ def solve(build: Build, A: StencilOperator, b: np.ndarray) -> tuple[float, int, 
 
 
 def system(family: str, n: int, seed: int) -> tuple[StencilOperator, np.ndarray]:
+    """A system, and a white right-hand side."""
     A = families[family](n, np.random.default_rng([n, seed]))
     return A, np.random.default_rng(seed).standard_normal(A.shape[0])
 

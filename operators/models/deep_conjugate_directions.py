@@ -93,10 +93,18 @@ class LearnedMultigrid(Multigrid):
 
     @classmethod
     def of(cls, layers: Layers, **parameters: Any) -> Self:
-        """With the weights of a network at hand, see `layers_of`; parameters as those of `Multigrid`."""
+        """With the weights of a network at hand.
+
+        Parameters
+        ----------
+        layers : mapping
+            See `layers_of`.
+        **parameters
+            Those of `Multigrid`.
+        """
         self = cls.__new__(cls)
         Multigrid.__init__(self, **parameters)
-        self._use(in_precisions(layers), "cycle" not in parameters)
+        self._use(_in_precisions(layers), "cycle" not in parameters)
         return self
 
     def _use(self, layers: Mapping[np.dtype, Layers], any_cycle: bool) -> None:
@@ -222,7 +230,7 @@ def layers_of(state: Mapping[str, Any]) -> Layers:
     return found
 
 
-def in_precisions(layers: Layers) -> dict[np.dtype, Layers]:
+def _in_precisions(layers: Layers) -> dict[np.dtype, Layers]:
     """Layers for hierarchies of either precision."""
     return {
         np.dtype(dtype): {name: (first.astype(dtype), second.astype(dtype)) for name, (first, second) in layers.items()}
@@ -232,7 +240,13 @@ def in_precisions(layers: Layers) -> dict[np.dtype, Layers]:
 
 @lru_cache(maxsize=8)
 def read(path: Path, modified: int) -> dict[np.dtype, Layers]:
-    """The perceptrons of a checkpoint; `modified`, its time stamp, tells new contents from those that are kept.
+    """The perceptrons of a checkpoint, in both precisions of a hierarchy.
+
+    Parameters
+    ----------
+    path : Path
+    modified : int
+        Its time stamp, which tells new contents from those that are kept.
 
     Raises
     ------
@@ -249,7 +263,7 @@ def read(path: Path, modified: int) -> dict[np.dtype, Layers]:
         model = load_checkpoint(path)["model"]
         if model["name"] != "learned_multigrid":
             raise ValueError(f"checkpoint: {path} holds a model {model['name']!r}; expected 'learned_multigrid'")
-        return in_precisions(layers_of({key.removeprefix("network."): v for key, v in model["state"].items()}))
+        return _in_precisions(layers_of({key.removeprefix("network."): v for key, v in model["state"].items()}))
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
@@ -258,6 +272,6 @@ def read(path: Path, modified: int) -> dict[np.dtype, Layers]:
                     f"checkpoint: {path} is no interpolation network for two dimensions of format {FORMAT}: its "
                     f"metadata are {metadata}"
                 )
-            return in_precisions(layers_of({name: file.get_tensor(name) for name in file.keys()}))  # noqa: SIM118
+            return _in_precisions(layers_of({name: file.get_tensor(name) for name in file.keys()}))  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"checkpoint: {path} is no safetensors file ({error})") from None

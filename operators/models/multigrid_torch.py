@@ -87,6 +87,7 @@ class Level:
         return sum(stencil[o] * neighbour(x, colour, o) for o in stencil if o != CENTRE)  # type: ignore[return-value]
 
     def residual(self, x: Fields, b: Fields) -> Fields:
+        """b - A x."""
         return {q: b[q] - self.links_times(x, q) - self.operator[q][CENTRE] * x[q] for q in x}
 
     def restrict(self, r: Fields) -> Tensor:

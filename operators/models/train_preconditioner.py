@@ -113,6 +113,7 @@ class Validation:
         self.classical = self.counts(None)
 
     def counts(self, network: InterpolationNetwork | None) -> list[float]:
+        """Iterations for each system; with the classical cycle if there is no network."""
         found = []
         for _, A, b in self.systems:
             M = Multigrid(cycle="W") if network is None else LearnedMultigrid.of(layers_of(network.state_dict()))
@@ -199,6 +200,7 @@ def save(state: dict[str, Tensor], out: Path, **facts: str) -> None:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--out", type=Path, default=Path("interpolation.safetensors"))

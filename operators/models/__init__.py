@@ -7,6 +7,7 @@ A model is a `torch.nn.Module` that maps ``(batch, in_channels, *grid)`` to ``(b
 
 from operators.models.dcdm import DCDM
 from operators.models.fno import FNO, TFNO
+from operators.models.interpolation_network import LearnedCycle
 from operators.models.lsm import LSM
 from operators.models.multigrid_fno import MultigridFNO
 from operators.models.poseidon import poseidon
@@ -19,6 +20,7 @@ models: Registry = Registry("model", group="southwell.models")
 models.register("fno")(FNO)
 models.register("tfno")(TFNO)
 models.register("lsm")(LSM)
+models.register("learned_multigrid")(LearnedCycle)
 models.register("multigrid_fno")(MultigridFNO)
 models.register("poseidon")(poseidon)
 models.register("pretrained")(pretrained)
@@ -27,3 +29,4 @@ models.register("scot")(ScOT)
 models.register("unet")(UNet)
 
 __all__ = ["DCDM", "FNO", "LSM", "TFNO", "MultigridFNO", "ScOT", "UNet", "models"]
+__all__ = ["FNO", "LSM", "TFNO", "LearnedCycle", "MultigridFNO", "ScOT", "UNet", "models"]

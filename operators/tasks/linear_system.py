@@ -15,7 +15,7 @@ from operators.data import Batch, Channel, GaussianNormaliser
 from operators.operator import Operator
 from operators.tasks.protocol import Loss
 from operators.tasks.residuals import cg_residuals, ritz_residuals
-from solvers import StencilOperator
+from solvers import StencilOperator, solve
 from solvers.registry import near_names
 from solvers.system import System
 
@@ -72,9 +72,12 @@ class SystemBatch(Batch):
     Parameters
     ----------
     stencil : Tensor, shape (batch, offsets, *grid)
+    energy : Tensor, shape (batch,), optional
+        ``r^T A^-1 r``, the square of the error's A-norm, where the loss needs it.
     """
 
     stencil: Tensor | None = None
+    energy: Tensor | None = None
 
 
 class SystemExamples:
@@ -93,7 +96,7 @@ class SystemExamples:
         if not task.store.sizes.get(split):
             raise ValueError(f"dataset {task.store.path} has no {split} samples; it has {dict(task.store.sizes)}")
         self.task, self.split, self.keep = task, split, keep
-        self._made: dict[int, tuple[Tensor, Tensor]] = {}
+        self._made: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return self.task.store.sizes[self.split] * self.task.each
@@ -101,8 +104,8 @@ class SystemExamples:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_made": {}}  # loader workers make their own
 
-    def system(self, sample: int) -> tuple[Tensor, Tensor]:
-        """Stencil ``(offsets, *grid)`` and residuals ``(each, 1, *grid)`` of one sample."""
+    def system(self, sample: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Stencil ``(offsets, *grid)``, residuals ``(each, 1, *grid)`` and their energies ``(each,)`` of one sample."""
         if sample in self._made:
             return self._made[sample]
         made = self.task.make(self.split, sample)
@@ -117,10 +120,13 @@ class SystemExamples:
         stencil = torch.stack([systems[sample][0] for sample in samples])
         numbers = (indices % self.task.each).tolist()
         residuals = torch.stack([systems[s][1][number] for s, number in zip(samples, numbers, strict=True)])
-        inputs = residuals
+        energies = torch.stack([systems[s][2][number] for s, number in zip(samples, numbers, strict=True)])
+        inputs = [residuals]
         if self.task.diagonal:
-            inputs = torch.cat([residuals, self.task.diagonal_of(stencil)], dim=1)
-        return SystemBatch(inputs, residuals, None, stencil)
+            inputs.append(self.task.diagonal_of(stencil))
+        if self.task.stencil:
+            inputs.append(self.task.coefficients_of(stencil))
+        return SystemBatch(torch.cat(inputs, dim=1), residuals, None, stencil, energies)
 
 
 class LinearSystemTask:
@@ -134,7 +140,10 @@ class LinearSystemTask:
     where :math:`\alpha` is the step of exact line search, which makes the error least in the norm of A. With
     ``loss=mse`` this is the published loss :math:`\|r - \alpha A d\|_2^2 / \|r\|_2^2`, with ``loss=relative_l2`` its
     root. It is 0 for :math:`d = A^{-1} r` at any scale, and it can exceed 1: the step lessens the error, not always the
-    residual.
+    residual. With ``norm="energy"`` the same losses are of what the step leaves of the error e in the norm of A, which
+    the step makes least, and which bounds the rate of conjugate directions:
+
+    .. math:: \frac{\|e - \alpha d\|_A}{\|e\|_A} = \sqrt{1 - \frac{(d^T r)^2}{d^T A d \; r^T A^{-1} r}} .
 
     The systems are those of the dataset's samples (`Family.system`), of symmetric positive definite matrices; stored
     solutions are not looked at. Residuals have mean square 1. Input and output have the grid of the unknowns, which may
@@ -154,6 +163,10 @@ class LinearSystemTask:
         For "cg" the most iterations before a residual is taken; for "ritz" the number of Lanczos vectors.
     diagonal : bool
         Whether the model sees the diagonal of A, over its mean, as a second channel. The published one sees r alone.
+    stencil : bool
+        Whether the model sees A: after these its coefficients, by rising offset, over the largest one.
+    norm : {"residual", "energy"}
+        In which the loss measures what a step leaves. For "energy" each residual's system is solved once.
     seed : int
         Of the residuals.
 
@@ -177,8 +190,12 @@ class LinearSystemTask:
         each: int = 4,
         depth: int = 30,
         diagonal: bool = False,
+        stencil: bool = False,
+        norm: str = "residual",
         seed: int = 0,
     ) -> None:
+        if norm not in ("residual", "energy"):
+            raise ValueError(f"norm must be 'residual' or 'energy', got {norm!r}")
         if residuals not in RESIDUALS:
             raise ValueError(f"unknown residuals {residuals!r}. {near_names(str(residuals), list(RESIDUALS))}")
         for name, value, least in (("each", each, 1), ("depth", depth, 1), ("seed", seed, 0)):
@@ -191,11 +208,14 @@ class LinearSystemTask:
             )
         self.store, self.memory_gb, self.each, self.depth = store, memory_gb, each, depth
         self.residuals, self.diagonal, self.seed = RESIDUALS[residuals], diagonal, seed
+        self.stencil, self.norm = stencil, norm
         A = self._operator(store.family.system(store.sample("train", 0)).A)
         self.offsets, self.grid = A.offsets, A.grid_shape
         self.inputs = [Channel("residual", "", "of mean square 1")]
         if diagonal:
             self.inputs.append(Channel("diagonal", "", "of the matrix, over its mean"))
+        if stencil:
+            self.inputs += [Channel(f"coefficient {o}", "", "of the matrix, scaled") for o in sorted(self.offsets)]
         self.outputs = [Channel("direction", "", "of search, at any scale")]
         self._examples: dict[str, SystemExamples] = {}
 
@@ -212,8 +232,8 @@ class LinearSystemTask:
             )
         return A
 
-    def make(self, split: str, sample: int) -> tuple[Tensor, Tensor]:
-        """Stencil ``(offsets, *grid)`` and residuals ``(each, 1, *grid)`` of one sample, in single precision."""
+    def make(self, split: str, sample: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Stencil ``(offsets, *grid)``, residuals ``(each, 1, *grid)`` and their energies, in single precision."""
         system = self.store.family.system(self.store.sample(split, sample))
         A = self._operator(system.A)
         if A.offsets != self.offsets or A.grid_shape != self.grid:
@@ -222,7 +242,17 @@ class LinearSystemTask:
         found = self.residuals(system, self.each, self.depth, rng)
         found *= math.sqrt(found.shape[1]) / np.linalg.norm(found, axis=1, keepdims=True)
         fields = np.stack([A.to_field(r) for r in found])[:, None]
-        return torch.tensor(A.coefficients, dtype=torch.float32), torch.tensor(fields, dtype=torch.float32)
+        energies = np.ones(len(found))
+        if self.norm == "energy":
+            energies = [r @ solve(A, r, rtol=1e-10, null_space=system.null_space).x for r in found]
+        values = (A.coefficients, fields, energies)
+        stencil, residuals, products = (torch.tensor(np.asarray(value), dtype=torch.float32) for value in values)
+        return stencil, residuals, products
+
+    def coefficients_of(self, stencil: Tensor) -> Tensor:
+        """Matrices ``(batch, offsets, *grid)`` as channels by rising offset, each over its largest coefficient."""
+        stencil = stencil[:, sorted(range(len(self.offsets)), key=lambda number: self.offsets[number])]
+        return stencil / stencil.abs().amax(dim=tuple(range(1, stencil.ndim)), keepdim=True)
 
     def diagonal_of(self, stencil: Tensor) -> Tensor:
         """`diagonal_over_mean` of matrices with the offsets of this dataset's."""
@@ -238,12 +268,15 @@ class LinearSystemTask:
     def normalisers(self) -> tuple[GaussianNormaliser, GaussianNormaliser]:
         """Of the residual none: its mean square is 1 and its sign must not be lost; of the diagonal its statistics."""
         mean, deviation = torch.zeros(1), torch.ones(1)
+        channels = len(self.inputs)
         if self.diagonal:
             training = self.examples("train")
             stencils = (training.system(sample)[0][None] for sample in range(self.store.sizes["train"]))
             measured = GaussianNormaliser.measure(self.diagonal_of(stencil) for stencil in stencils)
             mean = torch.cat([mean, measured.mean])
             deviation = torch.cat([deviation, measured.standard_deviation])
+        others = channels - len(mean)  # coefficients stay what they are: those that are zero must
+        mean, deviation = torch.cat([mean, torch.zeros(others)]), torch.cat([deviation, torch.ones(others)])
         return GaussianNormaliser(mean, deviation), GaussianNormaliser(torch.zeros(1), torch.ones(1))
 
     def loss(self, model: Operator, batch: Batch, loss: Loss) -> Tensor:
@@ -251,7 +284,11 @@ class LinearSystemTask:
         return loss(self.predict(model, batch), model.scale(batch.targets))
 
     def predict(self, model: Operator, batch: Batch) -> Tensor:
-        r"""What the step takes from the residual, :math:`\alpha A d`, shape (samples, 1, \*grid)."""
+        r"""What the step takes from the residual, :math:`\alpha A d`, shape (samples, 1, \*grid).
+
+        With ``norm="energy"`` the residual times what the step takes from the norm of the error, as a share: its
+        distance from the residual is then, relatively, what is left.
+        """
         assert isinstance(batch, SystemBatch)
         assert batch.stencil is not None
         r, d = batch.targets, model(batch.inputs)
@@ -260,5 +297,10 @@ class LinearSystemTask:
         axes = tuple(range(1, d.ndim))
         energy = (d * Ad).sum(dim=axes, keepdim=True)
         # A direction without energy is zero (or in the null space): the best step along it is none.
-        step = (d * r).sum(dim=axes, keepdim=True) / torch.where(energy > 0, energy, torch.inf)
-        return step * Ad
+        along = (d * r).sum(dim=axes, keepdim=True)
+        step = along / torch.where(energy > 0, energy, torch.inf)
+        if self.norm == "residual":
+            return step * Ad
+        assert batch.energy is not None
+        left = 1 - step * along / batch.energy.reshape(energy.shape)
+        return r * (1 - left.clamp_min(1e-12).sqrt())

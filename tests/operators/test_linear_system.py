@@ -12,6 +12,7 @@ from datagen.generate import generate
 from datagen.store import Spec, open_store
 from operators.data import GaussianNormaliser
 from operators.losses import mse, relative_l2
+from operators.models.interpolation_network import LearnedCycle
 from operators.operator import Operator
 from operators.tasks import tasks
 from operators.tasks.linear_system import stencil_product
@@ -242,3 +243,36 @@ def test_matrices_of_another_kind_are_refused(A, sentence, stores, monkeypatch):
     monkeypatch.setattr(type(store.family), "system", lambda self, sample: LinearSystem(A, np.ones(30), lambda x: x))
     with pytest.raises(ValueError, match=sentence):
         tasks.build("linear_system", store)
+
+
+def test_the_energy_norm_measures_what_a_step_leaves_of_the_error(stores):
+    """Against dense algebra: ``||e - alpha d||_A / ||e||_A`` for random directions."""
+    task = tasks.build("linear_system", stores(PDES["darcy"]), each=2, stencil=True, norm="energy")
+    batch = task.examples("train").batch(torch.tensor([0, 1, 5]))
+    # The residual, and the matrix as the model sees it: its coefficients over the largest.
+    assert batch.inputs.shape[1] == len(task.inputs) == 1 + len(task.offsets)
+    assert torch.all(batch.inputs[:, 1:].abs().amax(dim=(1, 2, 3)) == 1)
+    d = torch.randn(batch.targets.shape, generator=torch.Generator().manual_seed(0))
+    losses = relative_l2(task.predict(through(d), batch), batch.targets, periodic=None)[:, 0]
+    for number, sample in enumerate((0, 0, 2)):
+        A = task.store.family.system(task.store.sample("train", sample)).A.tocsr().toarray()
+        r, direction = (part[number].numpy().astype(float).ravel() for part in (batch.targets, d))
+        e = np.linalg.solve(A, r)
+        left = e - direction * (direction @ r) / (direction @ A @ direction)
+        # Fields are in single precision.
+        assert abs(float(losses[number]) - np.sqrt(left @ A @ left / (e @ A @ e))) < 1e-4
+    assert float(losses.min()) < 1.0
+
+
+def test_the_learned_multigrid_trains_by_this_task(stores):
+    """Its loss at the start is that of the classical cycle, far below one; a step of training moves its weights."""
+    task = tasks.build("linear_system", stores(PDES["darcy"]), each=2, stencil=True, norm="energy")
+    model = LearnedCycle(len(task.inputs))
+    batch = task.examples("train").batch(torch.arange(4))
+    operator = Operator(model, *task.normalisers())
+    loss = task.loss(operator, batch, lambda p, t: relative_l2(p, t, periodic=None)).mean()
+    assert loss < 0.3  # a V(2,2)-cycle leaves 0.1 of the error or so, see `Multigrid`
+    loss.backward()
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+    with pytest.raises(ValueError, match="stencil=true"):
+        LearnedCycle(2)

@@ -181,13 +181,17 @@ class Multigrid:
         arena = empty_arena(chosen, dtype, scratch=dtype != self.precision)
         fill_operator(chosen, arena, 0, stencil.diagonal, stencil.links, stencil.scale)
         for level, layout in enumerate(chosen.layouts[1:]):
-            smallest = coarsen(chosen, arena, level)
+            smallest = self._next_level(chosen, arena, level)
             if not smallest > 0:
                 return (
                     f"A: is not positive definite: the coarse operator on {_times(layout.shape)} points has a "
                     f"diagonal entry of {smallest / stencil.scale:.3e}; use 'direct', or GMRES with ILU"
                 )
         return arena
+
+    def _next_level(self, chosen: Plan, arena: np.ndarray, level: int) -> float:
+        """Interpolation to a level and the operator of the next; its smallest diagonal entry."""
+        return coarsen(chosen, arena, level)
 
     @classmethod
     def from_levels(

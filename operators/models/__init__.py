@@ -28,5 +28,4 @@ models.register("dcdm")(DCDM)
 models.register("scot")(ScOT)
 models.register("unet")(UNet)
 
-__all__ = ["DCDM", "FNO", "LSM", "TFNO", "MultigridFNO", "ScOT", "UNet", "models"]
-__all__ = ["FNO", "LSM", "TFNO", "LearnedCycle", "MultigridFNO", "ScOT", "UNet", "models"]
+__all__ = ["DCDM", "FNO", "LSM", "TFNO", "LearnedCycle", "MultigridFNO", "ScOT", "UNet", "models"]

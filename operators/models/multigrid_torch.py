@@ -10,7 +10,6 @@ Sources: J. E. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982) 366; see `
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,7 @@ Colour = tuple[int, int]
 Fields = dict[Colour, Tensor]
 Stencil = dict[Offset, Tensor]
 
-OFFSETS: list[Offset] = list(product((-1, 0, 1), repeat=2))
+OFFSETS: list[Offset] = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
 CENTRE: Offset = (0, 0)
 COLOURS: list[Colour] = [(0, 0), (1, 0), (0, 1), (1, 1)]
 RED_BLACK = [[(0, 0), (1, 1)], [(1, 0), (0, 1)]]
@@ -201,12 +200,14 @@ def interpolation(
     for colour in COLOURS[1:]:
         stencil = operator[colour]
         lump = _lumped(stencil, colour)
-        total, diagonal = sum(lump.values()), stencil[CENTRE]
+        diagonal = stencil[CENTRE]
+        total = sum(lump.values(), start=torch.zeros_like(diagonal))
         eps = torch.finfo(diagonal.dtype).eps
-        lump = _mended(stencil, colour, lump, total, eps)  # type: ignore[arg-type]
+        lump = _mended(stencil, colour, lump, total, eps)
         safe = torch.where(lump[CENTRE] > _NO_ROW_SUM * eps * diagonal, lump[CENTRE], diagonal)
         divisor = torch.where(safe == 0, torch.full_like(safe, torch.inf), -safe)
-        corners = list(product(*[(-1, 1) if odd else (0,) for odd in colour]))
+        rows, columns = ((-1, 1) if odd else (0,) for odd in colour)
+        corners = [(row, column) for row in rows for column in columns]
         weights: Stencil = {}  # of the coarse point at `corner`, seen from the fine point
         for corner in corners:
             top: Tensor | float = lump.get(corner, 0.0)
@@ -238,22 +239,20 @@ def _lumped(stencil: Stencil, colour: Colour) -> Stencil:
 def _mended(stencil: Stencil, colour: Colour, lump: Stencil, total: Tensor, eps: float) -> Stencil:
     """Next to a Dirichlet boundary along a lumped axis: the far links count more, see `galerkin`'s notes."""
     sides = [(axis, side) for axis in (0, 1) for side in (-1, 1)]
-    there = {
-        s: sum(a.detach().abs() for o, a in stencil.items() if o[s[0]] == s[1]) > 0  # type: ignore[attr-defined]
-        for s in sides
-    }
-    missing = sum((~here).to(torch.int8) for here in there.values())
+    zero = torch.zeros_like(total)
+    there = {s: sum((a.detach().abs() for o, a in stencil.items() if o[s[0]] == s[1]), start=zero) > 0 for s in sides}
+    missing = torch.stack([~here for here in there.values()]).sum(dim=0)
     row_sum = torch.where(total.abs() > _NO_ROW_SUM * eps * stencil[CENTRE], total, torch.zeros_like(total))
     mended = dict(lump)
     for axis, side in sides:
         if colour[axis]:
             continue
-        links = sum(a for o, a in stencil.items() if o[axis] == -side)
-        here = (missing == 1) & ~there[axis, side] & (links < 0)  # type: ignore[operator]
+        links = sum((a for o, a in stencil.items() if o[axis] == -side), start=zero)
+        here = (missing == 1) & ~there[axis, side] & (links < 0)
         surplus = torch.where(here, -row_sum / torch.where(here, links, torch.ones_like(total)), 0.0)
         for q in lump:
             members = [a for o, a in stencil.items() if o[axis] == -side and (o[0] * colour[0], o[1] * colour[1]) == q]
-            new = mended[q] + surplus * sum(members) if members else mended[q]
+            new = mended[q] + surplus * sum(members, start=zero)
             mended[q] = new if q != CENTRE else torch.where(new > 0, new, mended[q])
     return mended
 

@@ -53,11 +53,12 @@ def error_left(stencils: Tensor, cycles: Hierarchy, error: Tensor, steps: int) -
         return (a * b).sum(dim=(1, 2), keepdim=True)
 
     r = product(stencils, error)
-    first, e, p, before = dot(error, r), error, None, None
+    first = before = dot(error, r)
+    e, p = error, torch.zeros_like(error)
     for _ in range(steps):
         z = cycles.apply(r)
         now = dot(r, z)
-        p = z if p is None else z + now / before * p
+        p = z + now / before * p
         before, q = now, product(stencils, p)
         alpha = now / dot(p, q)
         e, r = e - alpha * p, r - alpha * q

@@ -57,7 +57,7 @@ def solve(
         Parameters of the problem that are inferred from the observations, starting from the problem's values.
     kernel : Kernel or str
         A kernel to take as it is, or the family "gaussian" or "student" of spectral mixtures, whose frequencies are
-        chosen from the data: see `operators.gp.frequencies`. A `Sum`, which has no modes axis by axis, is solved densely.
+        chosen from the data: see `operators.gp.frequencies`. A `Sum` has no modes axis by axis, and is solved densely.
     mode : str, optional
         "closed_form" (linear problems), "newton" (all), or "adam" (what Fang et al. 2024 do); by default the first of
         these that can solve the problem.

@@ -74,14 +74,14 @@ class Flow(EvolvingFamily):
     shape named ``obstacle``, 1 in solid cells and 0 elsewhere, in a `Sample` or a file (``inputs=mine.npz``). What
     blocks the channel, overlaps the inlet or shuts in a part of the fluid is refused.
 
-    On a staggered grid (`datagen.evolve.staggered`; Harlow and Welch 1965), second order in space: convection in
-    conservation form with third-order upwind values at the faces of the momentum's cells, without limiter (the kappa
-    = 1/3 scheme, van Leer 1985; its leading error is a fourth difference, which damps what the grid does not resolve at
-    high Re), viscosity by central differences. In time three Runge-Kutta stages and one pressure system a step, second
-    order (`datagen.evolve.projection`), with steps by the CFL condition. The pressure systems, singular and, with
-    obstacles, of another shape in every sample, are solved by CG with multigrid, in empty boxes with a fast Poisson
-    solver; or by any other of Southwell's solvers, by its name: ``solver=direct``, ``solver=amg``. After each step the
-    root mean square of the divergence is at most ``solver.rtol`` (or that part of what it was before).
+    On a staggered, cell-centred grid (`datagen.evolve.staggered`; Harlow and Welch 1965), second order in space:
+    convection in conservation form with third-order upwind values at the faces of the momentum's cells, without limiter
+    (the kappa = 1/3 scheme, van Leer 1985; its leading error is a fourth difference, which damps what the grid does not
+    resolve at high Re), viscosity by central differences. In time three Runge-Kutta stages and one pressure system a
+    step, second order (`datagen.evolve.projection`), with steps by the CFL condition. The pressure systems, singular
+    and, with obstacles, of another shape in every sample, are solved by CG with multigrid, in empty boxes with a fast
+    Poisson solver; or by any other of Southwell's solvers, by its name: ``solver=direct``, ``solver=amg``. After each
+    step the root mean square of the divergence is at most ``solver.rtol`` (or that part of what it was before).
 
     Stored are the means of the velocity over the two faces of each cell, from which the velocities on all faces can be
     had again (`faces`), and the pressure, whose mean is zero; both are zero in obstacles.

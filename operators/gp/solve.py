@@ -57,11 +57,7 @@ def solve(
         Parameters of the problem that are inferred from the observations, starting from the problem's values.
     kernel : Kernel or str
         A kernel to take as it is, or the family "gaussian" or "student" of spectral mixtures, whose frequencies are
-<<<<<<< HEAD
-        chosen from the data: see `operators.gp.frequencies`. A `Sum` has no modes: it is solved densely.
-=======
         chosen from the data: see `operators.gp.frequencies`. A `Sum` has no modes axis by axis, and is solved densely.
->>>>>>> gpdata
     mode : str, optional
         "closed_form" (linear problems), "newton" (all), or "adam" (what Fang et al. 2024 do); by default the first of
         these that can solve the problem.

@@ -23,8 +23,8 @@ PRIMARY = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 GROUPS = sorted(
     (path.parent.relative_to(CONFIGS).as_posix(), path.stem)
     for path in CONFIGS.rglob("*.yaml")
-    if path.parent != CONFIGS and "hydra" not in path.relative_to(CONFIGS).parts  # every primary overrides those
-)
+    if path.parent != CONFIGS and not {"hydra", "gp"} & {*path.relative_to(CONFIGS).parts}
+)  # every primary overrides hydra's; southwell-gp has a folder, and pdes, of its own
 
 
 def southwell(command: str, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -83,6 +83,12 @@ def test_every_group_option_composes_with_the_primaries_that_have_its_group(grou
             compose(name, overrides=[f"{group}={option}"])
             composed += 1
     assert composed
+
+
+@pytest.mark.parametrize("pde", sorted(path.stem for path in (CONFIGS / "gp" / "pde").glob("*.yaml")))
+def test_every_problem_of_the_gaussian_process_composes(pde):
+    with initialize_config_module("configs.gp", version_base="1.3"):
+        assert compose("gp", overrides=[f"pde={pde}"]).pde.name == pde
 
 
 @pytest.mark.parametrize("command", ["generate", "solve", "train", "evaluate", "predict"])

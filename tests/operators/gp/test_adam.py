@@ -115,11 +115,10 @@ def test_a_killed_run_goes_on_with_the_same_bits(tmp_path):
         solve_adam(line(21), kernel="student", iterations=40, checkpoint=tmp_path / "c.pt")
 
 
-def test_adam_improves_the_objective_and_the_residual():
-    solution = solve_adam(line(), iterations=300)
-    history = solution.diagnostics.history
+def test_adam_improves_the_objective():
+    history = solve_adam(line(), iterations=100).diagnostics.history
+    assert [entry["step"] for entry in history] == list(range(5, 101, 5))
     assert history[-1]["objective"] > history[0]["objective"]
-    assert solution.diagnostics.residual < solve_adam(line(), iterations=20).diagnostics.residual
 
 
 def test_the_interpolant_in_two_dimensions():

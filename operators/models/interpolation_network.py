@@ -26,15 +26,15 @@ import torch
 from torch import Tensor, nn
 
 from operators.models.learned_kernels import DIAGONAL, FEATURES, SHARE, SLOPE, TINY, TWIST
-from operators.models.multigrid_torch import CENTRE, OFFSETS, Colour, Stencil, hierarchy, shifted
+from operators.models.multigrid_torch import CENTRE, OFFSETS, Colour, Stencil, hierarchy, shifted, summed
 
 
 def perceptron(outputs: int, hidden: int) -> nn.Sequential:
     """One hidden layer; zero to begin with."""
-    network = nn.Sequential(nn.Linear(FEATURES, hidden), nn.LeakyReLU(SLOPE), nn.Linear(hidden, outputs)).double()
-    nn.init.zeros_(network[2].weight)
-    nn.init.zeros_(network[2].bias)
-    return network
+    last = nn.Linear(hidden, outputs)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(FEATURES, hidden), nn.LeakyReLU(SLOPE), last).double()
 
 
 class InterpolationNetwork(nn.Module):
@@ -62,24 +62,24 @@ class InterpolationNetwork(nn.Module):
             shifted(operator[CENTRE][CENTRE], ((colour[0] + corner[0]) // 2, (colour[1] + corner[1]) // 2))
             for corner in weights
         ]
-        mean = sum(parents) / len(parents)
+        mean = summed(parents) / len(parents)
         corners = a[1, 1].abs() + a[-1, -1].abs() + a[1, -1].abs() + a[-1, 1].abs()
         twist = a[1, 1] + a[-1, -1] - a[1, -1] - a[-1, 1]
         beside = mean / (mean + safe)
         everywhere = torch.stack([w != 0 for w in weights.values()]).all(dim=0)
-        total: Tensor = sum(weights.values())  # type: ignore[assignment]
+        total = summed(weights.values())
         if len(weights) == 2:
             axis = 0 if colour[0] else 1
-            ahead, behind = (sum(a[o] for o in OFFSETS if o[axis] == side) for side in (1, -1))  # type: ignore[misc]
+            ahead, behind = (summed(a[o] for o in OFFSETS if o[axis] == side) for side in (1, -1))
             across = a[0, 1] + a[0, -1] if axis == 0 else a[1, 0] + a[-1, 0]
-            uneven = (ahead - behind).abs() / (ahead.abs() + behind.abs() + TINY)  # type: ignore[union-attr]
+            uneven = (ahead - behind).abs() / (ahead.abs() + behind.abs() + TINY)
             features = [ahead + behind, across, corners, twist.abs(), uneven, beside]
-            (g,) = self.sides(torch.stack(features, dim=-1)).unbind(-1)  # type: ignore[arg-type]
+            (g,) = self.sides(torch.stack(features, dim=-1)).unbind(-1)
             bend = torch.zeros_like(g)
         else:
             x, y = a[1, 0] + a[-1, 0], a[0, 1] + a[0, -1]
             opposite = [o for o in OFFSETS if o > CENTRE]
-            uneven = sum((a[o] - a[-o[0], -o[1]]).abs() for o in opposite)  # type: ignore[assignment]
+            uneven = summed((a[o] - a[-o[0], -o[1]]).abs() for o in opposite)
             features = [x + y, (x - y).abs(), corners, twist.abs(), uneven, beside]
             g, bend = self.middles(torch.stack(features, dim=-1)).unbind(-1)
             bend = torch.where(everywhere, bend.clamp(-TWIST, TWIST) * twist, 0.0)

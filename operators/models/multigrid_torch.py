@@ -8,9 +8,10 @@ exist, with a unit diagonal and no links): the neighbours of all points of a col
 Sources: J. E. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982) 366; see `solvers.precondition.multigrid`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import product
+from functools import reduce
+from operator import add
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +22,18 @@ Colour = tuple[int, int]
 Fields = dict[Colour, Tensor]
 Stencil = dict[Offset, Tensor]
 
-OFFSETS: list[Offset] = list(product((-1, 0, 1), repeat=2))
+OFFSETS: list[Offset] = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
 CENTRE: Offset = (0, 0)
 COLOURS: list[Colour] = [(0, 0), (1, 0), (0, 1), (1, 1)]
 RED_BLACK = [[(0, 0), (1, 1)], [(1, 0), (0, 1)]]
 FOUR = [[colour] for colour in COLOURS]
 COARSEST = 40  # unknowns, as in `solvers.Multigrid`
 _NO_ROW_SUM = 450.0  # eps, as there
+
+
+def summed(terms: Iterable[Tensor]) -> Tensor:
+    """Their sum; there is at least one."""
+    return reduce(add, terms)
 
 
 def shifted(field: Tensor, step: Offset) -> Tensor:
@@ -84,7 +90,7 @@ class Level:
     def links_times(self, x: Fields, colour: Colour) -> Tensor:
         """What the neighbours of the points of a colour contribute to their rows of A x."""
         stencil = self.operator[colour]
-        return sum(stencil[o] * neighbour(x, colour, o) for o in stencil if o != CENTRE)  # type: ignore[return-value]
+        return summed(stencil[o] * neighbour(x, colour, o) for o in stencil if o != CENTRE)
 
     def residual(self, x: Fields, b: Fields) -> Fields:
         """b - A x."""
@@ -92,14 +98,14 @@ class Level:
 
     def restrict(self, r: Fields) -> Tensor:
         """P' r."""
-        return r[CENTRE] + sum(w * neighbour(r, CENTRE, u) for u, w in self.weights.items())
+        return r[CENTRE] + summed(w * neighbour(r, CENTRE, u) for u, w in self.weights.items())
 
     def interpolate(self, e: Tensor) -> Fields:
         """P e."""
         fine = {CENTRE: e}
         products = {u: w * e for u, w in self.weights.items()}
         for colour in COLOURS[1:]:
-            fine[colour] = sum(  # type: ignore[assignment]
+            fine[colour] = summed(
                 shifted(field, ((colour[0] - u[0]) // 2, (colour[1] - u[1]) // 2))
                 for u, field in products.items()
                 if (u[0] % 2, u[1] % 2) == colour
@@ -201,12 +207,12 @@ def interpolation(
     for colour in COLOURS[1:]:
         stencil = operator[colour]
         lump = _lumped(stencil, colour)
-        total, diagonal = sum(lump.values()), stencil[CENTRE]
+        total, diagonal = summed(lump.values()), stencil[CENTRE]
         eps = torch.finfo(diagonal.dtype).eps
-        lump = _mended(stencil, colour, lump, total, eps)  # type: ignore[arg-type]
+        lump = _mended(stencil, colour, lump, total, eps)
         safe = torch.where(lump[CENTRE] > _NO_ROW_SUM * eps * diagonal, lump[CENTRE], diagonal)
         divisor = torch.where(safe == 0, torch.full_like(safe, torch.inf), -safe)
-        corners = list(product(*[(-1, 1) if odd else (0,) for odd in colour]))
+        corners = [(i, j) for i in ((-1, 1) if colour[0] else (0,)) for j in ((-1, 1) if colour[1] else (0,))]
         weights: Stencil = {}  # of the coarse point at `corner`, seen from the fine point
         for corner in corners:
             top: Tensor | float = lump.get(corner, 0.0)
@@ -238,22 +244,19 @@ def _lumped(stencil: Stencil, colour: Colour) -> Stencil:
 def _mended(stencil: Stencil, colour: Colour, lump: Stencil, total: Tensor, eps: float) -> Stencil:
     """Next to a Dirichlet boundary along a lumped axis: the far links count more, see `galerkin`'s notes."""
     sides = [(axis, side) for axis in (0, 1) for side in (-1, 1)]
-    there = {
-        s: sum(a.detach().abs() for o, a in stencil.items() if o[s[0]] == s[1]) > 0  # type: ignore[attr-defined]
-        for s in sides
-    }
-    missing = sum((~here).to(torch.int8) for here in there.values())
+    there = {s: summed(a.detach().abs() for o, a in stencil.items() if o[s[0]] == s[1]) > 0 for s in sides}
+    missing = summed((~here).to(torch.int8) for here in there.values())
     row_sum = torch.where(total.abs() > _NO_ROW_SUM * eps * stencil[CENTRE], total, torch.zeros_like(total))
     mended = dict(lump)
     for axis, side in sides:
         if colour[axis]:
             continue
-        links = sum(a for o, a in stencil.items() if o[axis] == -side)
-        here = (missing == 1) & ~there[axis, side] & (links < 0)  # type: ignore[operator]
+        links = summed(a for o, a in stencil.items() if o[axis] == -side)
+        here = (missing == 1) & ~there[axis, side] & (links < 0)
         surplus = torch.where(here, -row_sum / torch.where(here, links, torch.ones_like(total)), 0.0)
         for q in lump:
             members = [a for o, a in stencil.items() if o[axis] == -side and (o[0] * colour[0], o[1] * colour[1]) == q]
-            new = mended[q] + surplus * sum(members) if members else mended[q]
+            new = mended[q] + surplus * summed(members) if members else mended[q]
             mended[q] = new if q != CENTRE else torch.where(new > 0, new, mended[q])
     return mended
 

@@ -54,8 +54,9 @@ def around(A: StencilOperator, solid: np.ndarray) -> StencilOperator:
 def masked(A: StencilOperator, stencil: dict[tuple[int, ...], np.ndarray], mask: np.ndarray) -> StencilOperator:
     """A on fewer points, with other coefficients."""
     fields = [np.where(mask, field, 0.0) for field in stencil.values()]
-    sides = {"boundary": A.boundary, "centring": A.centring}
-    return StencilOperator(list(stencil), fields, A.grid_shape, A.spacing, **sides, mask=mask)
+    return StencilOperator(
+        list(stencil), fields, A.grid_shape, A.spacing, boundary=A.boundary, centring=A.centring, mask=mask
+    )
 
 
 def without_pockets(A: StencilOperator) -> StencilOperator:

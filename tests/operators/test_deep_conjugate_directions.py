@@ -138,7 +138,7 @@ def test_iterations_hardly_grow_with_the_grid(name):
     for n in (64, 128, 256):
         A = draw(name, n, 7)
         counts.append(cg(A, np.ones(A.shape[0]), rtol=1e-8, M=preconditioner(A)).iterations)
-    assert max(counts) - min(counts) <= 3
+    assert max(counts) <= counts[0] + 3
 
 
 @pytest.mark.parametrize("name", ["poisson", "pressure", "darcy", "jumps", "anisotropic"])

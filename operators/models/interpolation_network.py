@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from operators.models.learned_kernels import DIAGONAL, FEATURES, SHARE, SLOPE, TINY, TWIST
-from operators.models.multigrid_torch import CENTRE, OFFSETS, Colour, Stencil, hierarchy, shifted
+from operators.models.multigrid_torch import CENTRE, OFFSETS, Colour, Stencil, hierarchy, shifted, summed
 
 
 def perceptron(outputs: int, hidden: int) -> nn.Sequential:

@@ -8,7 +8,7 @@ exist, with a unit diagonal and no links): the neighbours of all points of a col
 Sources: J. E. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982) 366; see `solvers.precondition.multigrid`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,11 @@ RED_BLACK = [[(0, 0), (1, 1)], [(1, 0), (0, 1)]]
 FOUR = [[colour] for colour in COLOURS]
 COARSEST = 40  # unknowns, as in `solvers.Multigrid`
 _NO_ROW_SUM = 450.0  # eps, as there
+
+
+def summed(terms: Iterable[Tensor]) -> Tensor:
+    """Their sum; there is at least one."""
+    return reduce(add, terms)
 
 
 def shifted(field: Tensor, step: Offset) -> Tensor:
@@ -83,7 +88,7 @@ class Level:
     def links_times(self, x: Fields, colour: Colour) -> Tensor:
         """What the neighbours of the points of a colour contribute to their rows of A x."""
         stencil = self.operator[colour]
-        return sum(stencil[o] * neighbour(x, colour, o) for o in stencil if o != CENTRE)  # type: ignore[return-value]
+        return summed(stencil[o] * neighbour(x, colour, o) for o in stencil if o != CENTRE)
 
     def residual(self, x: Fields, b: Fields) -> Fields:
         """b - A x."""
@@ -91,14 +96,14 @@ class Level:
 
     def restrict(self, r: Fields) -> Tensor:
         """P' r."""
-        return r[CENTRE] + sum(w * neighbour(r, CENTRE, u) for u, w in self.weights.items())
+        return r[CENTRE] + summed(w * neighbour(r, CENTRE, u) for u, w in self.weights.items())
 
     def interpolate(self, e: Tensor) -> Fields:
         """P e."""
         fine = {CENTRE: e}
         products = {u: w * e for u, w in self.weights.items()}
         for colour in COLOURS[1:]:
-            fine[colour] = sum(  # type: ignore[assignment]
+            fine[colour] = summed(
                 shifted(field, ((colour[0] - u[0]) // 2, (colour[1] - u[1]) // 2))
                 for u, field in products.items()
                 if (u[0] % 2, u[1] % 2) == colour

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from operators.models.deep_conjugate_directions import FORMAT, LearnedMultigrid, layers_of
 from operators.models.interpolation_network import InterpolationNetwork
-from operators.models.multigrid_torch import OFFSETS, Hierarchy, hierarchy, shifted
+from operators.models.multigrid_torch import OFFSETS, Hierarchy, hierarchy, shifted, summed
 from operators.models.preconditioner_systems import TRAINING, families
 from solvers import Multigrid, StencilOperator, cg
 
@@ -43,7 +43,7 @@ def stencil_tensor(A: StencilOperator) -> Tensor:
 
 def product(stencils: Tensor, x: Tensor) -> Tensor:
     """A x for stencils (batch, 9, *grid) and fields (batch, *grid)."""
-    return sum(stencils[:, k] * shifted(x, offset) for k, offset in enumerate(OFFSETS))  # type: ignore[return-value]
+    return summed(stencils[:, k] * shifted(x, offset) for k, offset in enumerate(OFFSETS))
 
 
 def error_left(stencils: Tensor, cycles: Hierarchy, error: Tensor, steps: int) -> Tensor:

@@ -246,7 +246,7 @@ class LinearSystemTask:
         if self.norm == "energy":
             energies = np.array([r @ solve(A, r, rtol=1e-10, null_space=system.null_space).x for r in found])
         values = (A.coefficients, fields, energies)
-        stencil, residuals, products = (torch.tensor(np.asarray(value), dtype=torch.float32) for value in values)
+        stencil, residuals, products = (torch.tensor(value, dtype=torch.float32) for value in values)
         return stencil, residuals, products
 
     def coefficients_of(self, stencil: Tensor) -> Tensor:

@@ -62,16 +62,15 @@ class InterpolationNetwork(nn.Module):
             shifted(operator[CENTRE][CENTRE], ((colour[0] + corner[0]) // 2, (colour[1] + corner[1]) // 2))
             for corner in weights
         ]
-        zero = torch.zeros_like(d)
-        mean = sum(parents, start=zero) / len(parents)
+        mean = summed(parents) / len(parents)
         corners = a[1, 1].abs() + a[-1, -1].abs() + a[1, -1].abs() + a[-1, 1].abs()
         twist = a[1, 1] + a[-1, -1] - a[1, -1] - a[-1, 1]
         beside = mean / (mean + safe)
         everywhere = torch.stack([w != 0 for w in weights.values()]).all(dim=0)
-        total = sum(weights.values(), start=zero)
+        total = summed(weights.values())
         if len(weights) == 2:
             axis = 0 if colour[0] else 1
-            ahead, behind = (sum((a[o] for o in OFFSETS if o[axis] == side), start=zero) for side in (1, -1))
+            ahead, behind = (summed(a[o] for o in OFFSETS if o[axis] == side) for side in (1, -1))
             across = a[0, 1] + a[0, -1] if axis == 0 else a[1, 0] + a[-1, 0]
             uneven = (ahead - behind).abs() / (ahead.abs() + behind.abs() + TINY)
             features = [ahead + behind, across, corners, twist.abs(), uneven, beside]
@@ -80,7 +79,7 @@ class InterpolationNetwork(nn.Module):
         else:
             x, y = a[1, 0] + a[-1, 0], a[0, 1] + a[0, -1]
             opposite = [o for o in OFFSETS if o > CENTRE]
-            uneven = sum(((a[o] - a[-o[0], -o[1]]).abs() for o in opposite), start=zero)
+            uneven = summed((a[o] - a[-o[0], -o[1]]).abs() for o in opposite)
             features = [x + y, (x - y).abs(), corners, twist.abs(), uneven, beside]
             g, bend = self.middles(torch.stack(features, dim=-1)).unbind(-1)
             bend = torch.where(everywhere, bend.clamp(-TWIST, TWIST) * twist, 0.0)

@@ -10,6 +10,8 @@ Sources: J. E. Dendy, Black box multigrid, J. Comput. Phys. 48 (1982) 366; see `
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,7 @@ Colour = tuple[int, int]
 Fields = dict[Colour, Tensor]
 Stencil = dict[Offset, Tensor]
 
-OFFSETS: list[Offset] = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
+OFFSETS: list[Offset] = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
 CENTRE: Offset = (0, 0)
 COLOURS: list[Colour] = [(0, 0), (1, 0), (0, 1), (1, 1)]
 RED_BLACK = [[(0, 0), (1, 1)], [(1, 0), (0, 1)]]
@@ -205,14 +207,12 @@ def interpolation(
     for colour in COLOURS[1:]:
         stencil = operator[colour]
         lump = _lumped(stencil, colour)
-        diagonal = stencil[CENTRE]
-        total = sum(lump.values(), start=torch.zeros_like(diagonal))
+        total, diagonal = summed(lump.values()), stencil[CENTRE]
         eps = torch.finfo(diagonal.dtype).eps
         lump = _mended(stencil, colour, lump, total, eps)
         safe = torch.where(lump[CENTRE] > _NO_ROW_SUM * eps * diagonal, lump[CENTRE], diagonal)
         divisor = torch.where(safe == 0, torch.full_like(safe, torch.inf), -safe)
-        rows, columns = ((-1, 1) if odd else (0,) for odd in colour)
-        corners = [(row, column) for row in rows for column in columns]
+        corners = [(i, j) for i in ((-1, 1) if colour[0] else (0,)) for j in ((-1, 1) if colour[1] else (0,))]
         weights: Stencil = {}  # of the coarse point at `corner`, seen from the fine point
         for corner in corners:
             top: Tensor | float = lump.get(corner, 0.0)
@@ -244,20 +244,19 @@ def _lumped(stencil: Stencil, colour: Colour) -> Stencil:
 def _mended(stencil: Stencil, colour: Colour, lump: Stencil, total: Tensor, eps: float) -> Stencil:
     """Next to a Dirichlet boundary along a lumped axis: the far links count more, see `galerkin`'s notes."""
     sides = [(axis, side) for axis in (0, 1) for side in (-1, 1)]
-    zero = torch.zeros_like(total)
-    there = {s: sum((a.detach().abs() for o, a in stencil.items() if o[s[0]] == s[1]), start=zero) > 0 for s in sides}
-    missing = torch.stack([~here for here in there.values()]).sum(dim=0)
+    there = {s: summed(a.detach().abs() for o, a in stencil.items() if o[s[0]] == s[1]) > 0 for s in sides}
+    missing = summed((~here).to(torch.int8) for here in there.values())
     row_sum = torch.where(total.abs() > _NO_ROW_SUM * eps * stencil[CENTRE], total, torch.zeros_like(total))
     mended = dict(lump)
     for axis, side in sides:
         if colour[axis]:
             continue
-        links = sum((a for o, a in stencil.items() if o[axis] == -side), start=zero)
+        links = summed(a for o, a in stencil.items() if o[axis] == -side)
         here = (missing == 1) & ~there[axis, side] & (links < 0)
         surplus = torch.where(here, -row_sum / torch.where(here, links, torch.ones_like(total)), 0.0)
         for q in lump:
             members = [a for o, a in stencil.items() if o[axis] == -side and (o[0] * colour[0], o[1] * colour[1]) == q]
-            new = mended[q] + surplus * sum(members, start=zero)
+            new = mended[q] + surplus * summed(members) if members else mended[q]
             mended[q] = new if q != CENTRE else torch.where(new > 0, new, mended[q])
     return mended
 

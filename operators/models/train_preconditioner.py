@@ -53,8 +53,8 @@ def error_left(stencils: Tensor, cycles: Hierarchy, error: Tensor, steps: int) -
         return (a * b).sum(dim=(1, 2), keepdim=True)
 
     r = product(stencils, error)
-    first = before = dot(error, r)
-    e, p = error, torch.zeros_like(error)
+    first, e, p = dot(error, r), error, torch.zeros_like(error)
+    before = torch.ones_like(first)
     for _ in range(steps):
         z = cycles.apply(r)
         now = dot(r, z)

@@ -22,11 +22,15 @@ from solvers.precondition.multigrid.galerkin import interpolate, workspace_size
 from solvers.precondition.multigrid.hierarchy import fill_operator_ghosts, fill_weight_ghosts, galerkin_operator
 from solvers.precondition.multigrid.operator import SymmetricStencil
 from solvers.precondition.multigrid.schedule import Plan
+from solvers.stencil import StencilOperator
 
 DEFAULT = Path(__file__).with_name("deep_conjugate_directions.safetensors")
 FORMAT = "1"
 Layers = Mapping[str, tuple[np.ndarray, np.ndarray]]
 OUTPUTS = {"sides": 1, "middles": 2, "squares": 1}
+# Numbers of unknowns from which a W-cycle and relaxation along lines gain more than they cost, measured on the families
+# of `preconditioner_systems`: below, calls for levels that lie in the cache are most of a cycle's time.
+_WORTH_TWO_VISITS, _WORTH_LINES = 100_000, 10_000
 
 
 class LearnedMultigrid(Multigrid):
@@ -43,9 +47,11 @@ class LearnedMultigrid(Multigrid):
         A file that ``python -m operators.models.train_preconditioner`` or ``southwell-train model=learned_multigrid``
         wrote (.safetensors or .pt); if None, the one of the suite.
     smoother, dtype
-        As for `Multigrid`.
+        As for `Multigrid`, but where A couples obliquely "auto" relaxes lines only if the strong direction turns from
+        axis to axis, on more than 10,000 points without a mask; the network leaves less for them to do.
     cycle : "auto", "V" or "W"
-        "auto" is a W-cycle where the network had a hand in the hierarchy, and a V-cycle where not.
+        "auto" is a W-cycle where the network had a hand in the hierarchy and there are more than 100,000 unknowns or A
+        is strongest along a diagonal of the grid, and a V-cycle elsewhere.
 
     Attributes
     ----------
@@ -132,18 +138,25 @@ class LearnedMultigrid(Multigrid):
                 self._may_learn = True
         return self
 
-    def _plan(self, stencil: SymmetricStencil, smoothers: Sequence[Smoother]) -> Plan:
+    def _smoother_for(self, operator: StencilOperator, stencil: SymmetricStencil) -> Smoother:
         if len(stencil.shape) != 2:
             raise ValueError(
                 f"A: the learned multigrid was trained for two dimensions, and the grid {stencil.shape} has "
                 f"{len(stencil.shape)}; use M='multigrid'"
             )
+        classical = super()._smoother_for(operator, stencil)
         # Where A couples along the axes only, equally or one of them everywhere, lines or points do all there is to do.
         oblique = any(all(offset) for offset in stencil.links)
-        self.learned = self._may_learn and (oblique or len(stencil.strong_axes()) > 1)
+        turns = len(stencil.strong_axes()) > 1
+        self.learned = self._may_learn and (oblique or turns)
+        if not self.learned:
+            self.cycle = "V" if self._any_cycle else self.cycle
+            return classical
+        unknowns = stencil.diagonal.size
         if self._any_cycle:
-            self.cycle = "W" if self.learned else "V"
-        return super()._plan(stencil, smoothers)
+            self.cycle = "W" if unknowns >= _WORTH_TWO_VISITS or _along_a_diagonal(stencil) else "V"
+        lines = turns and unknowns >= _WORTH_LINES and operator.mask is None
+        return "point" if self.smoother == "auto" and oblique and not lines else classical
 
     def _next_level(self, chosen: Plan, arena: np.ndarray, level: int) -> float:
         if not self.learned or any(chosen.layouts[level].folds):
@@ -162,6 +175,21 @@ class LearnedMultigrid(Multigrid):
             take_off_twist(arena, rows, layout.half_width, layout.shape[-1], *where, *layers["squares"])
             fill_operator_ghosts(chosen, arena, level + 1)
         return smallest
+
+
+def _along_a_diagonal(stencil: SymmetricStencil) -> bool:
+    r"""Whether A, seen as :math:`-\nabla \cdot K \nabla`, is strongest along a diagonal of the grid, to 6 degrees.
+
+    A link a at offset k is worth :math:`-a (k \cdot \xi)^2` for a smooth wave: :math:`K_{xx} - K_{yy}` is the difference
+    of those along the axes, :math:`K_{xy}` that of those along the diagonals, and the strong direction is at the angle
+    :math:`\tan 2 \phi = 2 K_{xy} / (K_{xx} - K_{yy})`.
+    """
+    sample = slice(None, None, max(1, stencil.diagonal.size // 500) | 1)
+    first, second, along, across = (
+        stencil.links[k].reshape(-1)[sample] if k in stencil.links else np.zeros(1)
+        for k in ((1, 0), (0, 1), (1, 1), (1, -1))
+    )
+    return bool(np.median(np.abs(first - second)) < 2 * np.tan(np.pi / 15) * np.median(np.abs(along - across)))
 
 
 def preconditioner(A: Any, checkpoint: str | Path | None = None) -> LearnedMultigrid:

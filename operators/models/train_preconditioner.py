@@ -16,6 +16,7 @@ import argparse
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from operators.models.interpolation_network import InterpolationNetwork
 from operators.models.multigrid_torch import OFFSETS, Hierarchy, hierarchy, shifted, summed
 from operators.models.preconditioner_systems import TRAINING, families
 from solvers import Multigrid, StencilOperator, cg
+from solvers.precondition.multigrid.operator import SymmetricStencil
 
 VALIDATION = {"rotated": 2, "oblique": 5, "turning": 3, "turning with obstacles": 5, "regions": 3}
 # Two levels down the coarse systems are solved exactly, which a W-cycle all but does.
@@ -114,12 +116,13 @@ class Validation:
         self.classical = self.counts(None)
 
     def counts(self, network: InterpolationNetwork | None) -> list[float]:
-        """Iterations for each system; with the classical cycle if there is no network."""
+        """Iterations for each system, with the same W-cycle and smoother; the classical ones if there is no network."""
         found = []
         for _, A, b in self.systems:
-            M = Multigrid(cycle="W") if network is None else LearnedMultigrid.of(layers_of(network.state_dict()))
+            way: Any = {"smoother": SymmetricStencil.of(A).strong_axes() or "point", "cycle": "W"}
+            ours = network is not None and LearnedMultigrid.of(layers_of(network.state_dict()), **way)
             try:
-                found.append(iterations(A, b, M.setup(A)))
+                found.append(iterations(A, b, (ours or Multigrid(**way)).setup(A)))
             except ValueError:  # a coarse operator was not definite
                 found.append(400.0)
         return found

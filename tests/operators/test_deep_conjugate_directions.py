@@ -2,6 +2,7 @@
 
 import tomllib
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +45,29 @@ def with_network(network, **parameters):
 def test_untrained_is_the_classical_cycle(name):
     A = draw(name, 33)
     r = np.random.default_rng(1).standard_normal(A.shape[0])
-    for cycle in ("V", "W"):
-        M = with_network(InterpolationNetwork(), cycle=cycle).setup(A)
+    for cycle, smoother in product(("V", "W"), ("point", (0, 1))):
+        M = with_network(InterpolationNetwork(), cycle=cycle, smoother=smoother).setup(A)
         assert M.learned
-        assert np.array_equal(M.matvec(r), Multigrid(cycle=cycle).setup(A).matvec(r))
+        assert np.array_equal(M.matvec(r), Multigrid(smoother, cycle).setup(A).matvec(r))
+
+
+def test_cycle_and_smoother_follow_the_matrix():
+    """Where two visits and lines were measured to pay: large grids, diagonals of the grid, directions that turn."""
+    small, large = ("V", "colours"), ("W", (0, 1))
+    for name, n, expected in [
+        ("turning", 64, small),
+        ("turning", 128, ("V", (0, 1))),
+        ("turning", 320, large),
+        ("turning with obstacles", 128, small),
+        ("rotated", 64, ("W", "colours")),
+        ("regions", 64, ("V", (0, 1))),
+        ("regions", 320, large),
+    ]:
+        M = preconditioner(draw(name, n))
+        assert (M.cycle, M.smoothers[0]) == expected, (name, n)
+    A = oblique_diffusion(tensor_of(np.radians(35), 100.0, (64, 64)))
+    assert preconditioner(A).cycle == "V"
+    assert LearnedMultigrid(smoother=(0, 1), cycle="W").setup(A).smoothers[0] == (0, 1)
 
 
 @pytest.mark.parametrize(("name", "n"), [("turning with obstacles", 24), ("oblique", 21), ("regions", 22)])

@@ -160,9 +160,7 @@ class Multigrid:
         if not operator.row_sums.finite and not np.isfinite(operator.coefficients).all():
             raise ValueError("A: holds NaN or infinity; look at what its coefficients were made of")
         stencil = SymmetricStencil.of(operator)
-        smoother = self.smoother
-        if smoother == "auto":
-            smoother = stencil.strong_axes() or "point"
+        smoother = self._smoother_for(operator, stencil)
         shapes = _shapes(stencil.shape, stencil.periodic)
         chosen = self._plan(stencil, [smoother] * (len(shapes) - 1))
         if self.precision == np.float32 and smoother == "point" and _is_easy(operator, stencil):
@@ -175,6 +173,10 @@ class Multigrid:
         if isinstance(arena, str):
             raise ValueError(arena)
         return self._finish(operator, stencil, chosen, arena, *coarsest_inverse(chosen, arena)[:2])
+
+    def _smoother_for(self, operator: StencilOperator, stencil: SymmetricStencil) -> Smoother:
+        """What to relax: what was asked for, or what A needs."""
+        return (stencil.strong_axes() or "point") if self.smoother == "auto" else self.smoother
 
     def _coarsen(self, stencil: SymmetricStencil, chosen: Plan, dtype: np.dtype) -> np.ndarray | str:
         """An arena with the operators and weights of all levels; what is wrong with A, if it is not definite."""

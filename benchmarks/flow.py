@@ -284,6 +284,7 @@ def solvers(quick: bool) -> dict[str, Any]:
     step = 0.5 * flow.h / 3
     ways: dict[str, Any] = {
         "default": None, "cg + multigrid by name": {"method": "cg", "M": "multigrid"},
+        "cg + learned multigrid by name": {"method": "cg", "M": "deep_conjugate_directions"},
         "cg + amg": {"method": "cg", "M": "amg"}, "cg + fast-poisson": {"method": "cg", "M": "fast-poisson"},
         "direct": {"method": "direct"}, "sequence": {"method": "sequence"}, "cg": {"method": "cg", "maxiter": 5000},
     }  # fmt: skip

@@ -1,28 +1,80 @@
 """Linear maps over the channels of channels-last fields, by the faster of two matrix products on a CPU.
 
-`torch.nn.functional.linear` multiplies by MKL, `torch.nn.functional.conv2d` by oneDNN. On a field with some tens of
-channels, a convolution over one point of a channels-last tensor is the same product without a copy, and oneDNN has
-kernels for thin matrices and for every vendor's CPU: on an AMD EPYC with AVX-512 it was measured 1.5 to 3 times as fast
-forwards, towards the input's gradient and towards that of the weights.
+`torch.nn.functional.linear` multiplies by MKL, which on an AMD EPYC with AVX-512 was measured to reach 107 GFlop/s on
+one core, whatever the shape. oneDNN, which torch holds too, reaches 160 to 250 on the same matrices, as they lie in
+memory and from 16 points on; so it multiplies here, forwards and for both gradients. Its product has no function of its
+own in torch but the operator that torch's compiler uses, ``mkldnn::_linear_pointwise``; where that is missing or
+differs from `linear`, as in a torch that was built without oneDNN, all of this is `linear`.
 """
 
 import math
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Below, both take microseconds, or the output is too thin for oneDNN's blocks of channels.
-FEWEST_POINTS = 256
-FEWEST_CHANNELS = 8
-# With one thread, torch leaves a convolution of fewer images than this to its own code, which multiplies by MKL.
-FEWEST_IMAGES = 16
+# Multiplications below which Python's way to the operator takes longer than it saves.
+FEWEST_PRODUCTS = 2**20
+# Points over which oneDNN's convolutions, a point wide, sum a weight's gradient faster than its products; they need
+# some images (torch leaves fewer to its own code on one thread) and channels.
+_MANY_POINTS, _FEWEST_IMAGES, _FEWEST_CHANNELS = 1024, 16, 8
 
 
-def _images(leading: torch.Size) -> int:
-    """How many images the points of a field are taken for; what is next to what does not matter to one point."""
-    lines = leading[:-1].numel()
-    return lines if lines >= FEWEST_IMAGES else math.gcd(leading.numel(), 4 * FEWEST_IMAGES)
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias`` of matrices, which need not be contiguous."""
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return result
+
+
+@cache
+def _is_there() -> bool:
+    """Whether torch has the operator, and it is what it is taken for."""
+    x, weight, bias = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(3, 4).t(), torch.arange(4.0)
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            return torch.backends.mkldnn.is_available() and torch.equal(
+                _product(x, weight, bias), functional.linear(x, weight, bias)
+            )
+    except (RuntimeError, AttributeError, NotImplementedError, TypeError):
+        return False
+
+
+def _weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
+    """``gradient.T @ x``: sums over all points, the wider of the two matrices last."""
+    (points, channels), out = x.shape, gradient.shape[1]
+    images = math.gcd(points, 4 * _FEWEST_IMAGES)
+    if points >= _MANY_POINTS and images >= _FEWEST_IMAGES and min(channels, out) >= _FEWEST_CHANNELS:
+        of_output, field = (t.view(images, -1, 1, t.shape[1]).permute(0, 3, 1, 2) for t in (gradient, x))
+        kernel = x.new_empty(out, channels, 1, 1)
+        geometry: Any = [1, 1], [0, 0], [1, 1], False, [0, 0], 1
+        found = torch.ops.aten.convolution_backward(of_output, field, kernel, None, *geometry, [False, True, False])[1]
+        return found.view(out, channels)
+    return _product(x.t(), gradient.t()).t() if out > channels else _product(gradient.t(), x.t())
+
+
+class _ChannelLinear(torch.autograd.Function):
+    """The map on a matrix of points, and its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        gradient = gradients[0].contiguous()
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        if torch.is_grad_enabled():  # gradients of gradients, of what autograd knows
+            found = gradient @ weight if of_x else None, gradient.t() @ x if of_weight else None
+        else:
+            found = (
+                _product(gradient, weight.t()) if of_x else None,
+                _weight_gradient(gradient, x) if of_weight else None,
+            )
+        return *found, gradient.sum(0) if of_bias else None
 
 
 def channel_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -43,17 +95,16 @@ def channel_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     >>> channel_linear(torch.ones(2, 32, 32, 3), torch.ones(8, 3)).shape
     torch.Size([2, 32, 32, 8])
     """
-    leading = x.shape[:-1]
-    thin = len(weight) < FEWEST_CHANNELS or leading.numel() < FEWEST_POINTS
-    plain = x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
-    if thin or plain or not torch.backends.mkldnn.is_available():
+    plain = x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32
+    if plain or x.numel() * len(weight) < FEWEST_PRODUCTS or torch.is_autocast_enabled("cpu"):
         return functional.linear(x, weight, bias)
-    images = _images(leading)
-    if images < FEWEST_IMAGES and torch.get_num_threads() == 1:
+    if torch.compiler.is_compiling() or not _is_there():
         return functional.linear(x, weight, bias)
-    field = x.reshape(images, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
-    product = functional.conv2d(field, weight[:, :, None, None], bias)
-    return product.permute(0, 2, 3, 1).reshape(*leading, len(weight))
+    points = x.reshape(-1, x.shape[-1]).contiguous()
+    given = [t for t in (points, weight, bias) if t is not None]
+    differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in given)
+    result: Tensor = (_ChannelLinear.apply if differentiable else _product)(points, weight, bias)
+    return result.view(*x.shape[:-1], len(weight))
 
 
 class ChannelLinear(nn.Linear):

@@ -180,7 +180,7 @@ class LearnedMultigrid(Multigrid):
 def _along_a_diagonal(stencil: SymmetricStencil) -> bool:
     r"""Whether A, seen as :math:`-\nabla \cdot K \nabla`, is strongest along a diagonal of the grid, to 6 degrees.
 
-    A link a at offset k is worth :math:`-a (k \cdot \xi)^2` for a smooth wave: :math:`K_{xx} - K_{yy}` is the difference
+    A link a at offset k is worth :math:`-a (k \cdot \xi)^2` for a wave: :math:`K_{xx} - K_{yy}` is the difference
     of those along the axes, :math:`K_{xy}` that of those along the diagonals, and the strong direction is at the angle
     :math:`\tan 2 \phi = 2 K_{xy} / (K_{xx} - K_{yy})`.
     """

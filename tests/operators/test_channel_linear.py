@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from operators.layers.channel_linear import ChannelLinear, channel_linear
+import operators.layers.channel_linear as module
+from operators.layers.channel_linear import FEWEST_PRODUCTS, ChannelLinear, channel_linear
 
 
 @pytest.mark.parametrize("grid", [(3000,), (40, 60), (11, 12, 13), (4, 5, 6, 7), (5, 5)])
@@ -28,10 +29,46 @@ def test_output_and_gradients_are_those_of_a_linear_map(grid, channels_in, chann
         assert (ours - truth).abs().max() <= 1e-5 * truth.abs().max()
 
 
+@pytest.mark.parametrize(("points", "channels_in", "channels_out"), [(16, 384, 192), (17, 192, 384), (1024, 64, 64)])
+def test_few_points_with_many_channels(points, channels_in, channels_out):
+    """Every way to the weight's gradient, from a gradient that is expanded and one that is transposed."""
+    torch.manual_seed(0)
+    x = torch.randn(points, channels_in, requires_grad=True)
+    weight, bias = torch.randn(channels_out, channels_in, requires_grad=True), torch.randn(channels_out)
+    assert x.numel() * channels_out >= FEWEST_PRODUCTS
+    for gradient in (torch.ones(()).expand(points, channels_out), torch.randn(channels_out, points).t()):
+        ours = torch.autograd.grad(channel_linear(x, weight, bias), [x, weight], gradient)
+        exact = gradient.double() @ weight.double(), gradient.double().t() @ x.double()
+        for one, truth in zip(ours, exact, strict=True):
+            assert (one - truth).abs().max() <= 1e-5 * truth.abs().max()
+
+
+def test_only_what_is_asked_for_is_computed_and_nothing_is_without_gradients():
+    x, weight = torch.randn(64, 192), torch.randn(192, 192, requires_grad=True)
+    (found,) = torch.autograd.grad(channel_linear(x, weight).sum(), weight)
+    assert (found - x.sum(0)).abs().max() <= 1e-4
+    assert channel_linear(x, weight).requires_grad
+    with torch.no_grad():
+        assert not channel_linear(x, weight).requires_grad
+    with torch.inference_mode():
+        assert channel_linear(x, weight).is_inference()
+
+
+def test_without_onednn_it_is_a_plain_linear_map(monkeypatch):
+    def missing(*_):
+        raise AttributeError
+
+    module._is_there.cache_clear()
+    monkeypatch.setattr(module, "_product", missing)
+    x, weight = torch.randn(64, 192), torch.randn(192, 192)
+    assert torch.equal(channel_linear(x, weight), functional.linear(x, weight))
+    module._is_there.cache_clear()
+
+
 def test_it_can_be_differentiated_twice():
     torch.manual_seed(0)
-    x = torch.randn(2, 40, 40, 8, requires_grad=True)
-    weight = torch.randn(8, 8, requires_grad=True)
+    x = torch.randn(2, 80, 80, 16, requires_grad=True)
+    weight = torch.randn(16, 16, requires_grad=True)
     results = []
     for linear in (channel_linear, functional.linear):
         (first,) = torch.autograd.grad(linear(x, weight).tanh().sum(), x, create_graph=True)
@@ -41,7 +78,7 @@ def test_it_can_be_differentiated_twice():
 
 
 def test_autocast_reaches_it():
-    layer, x = ChannelLinear(8, 8), torch.randn(1, 40, 40, 8)
+    layer, x = ChannelLinear(16, 16), torch.randn(2, 80, 80, 16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = layer(x)
     assert y.dtype == torch.bfloat16

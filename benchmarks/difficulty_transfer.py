@@ -343,29 +343,45 @@ def errors_of(cells: dict[int, dict[str, Any]], metric: str = "relative_l2") -> 
     return np.array([cells[seed]["test"][metric] for seed in sorted(cells)])
 
 
+def price(cells: dict[int, dict[str, Any]], unit: str) -> float:
+    """What a mixture costs: in counted work, or in its number of samples."""
+    one = next(iter(cells.values()))
+    return float(sum(one["counts"]) if unit == "samples" else one["cost"][unit])
+
+
 def hard_curve(study: str, model: str, unit: str, folder: Path = FOLDER) -> tuple[list[float], list[float]]:
     """Costs of hard samples alone, and the mean error that they reach."""
     found = results(study, folder)
     names = [name for (who, name) in found if who == model and name.startswith("hard-")]
-    cells = sorted((found[model, name] for name in names), key=lambda c: next(iter(c.values()))["cost"][unit])
-    return [next(iter(c.values()))["cost"][unit] for c in cells], [float(errors_of(c).mean()) for c in cells]
+    cells = sorted((found[model, name] for name in names), key=lambda c: price(c, unit))
+    return [price(c, unit) for c in cells], [float(errors_of(c).mean()) for c in cells]
 
 
 def ratio(study: str, model: str, cells: dict[int, dict[str, Any]], unit: str, folder: Path = FOLDER) -> str:
     """What hard samples alone cost at the error of a mixture, over what the mixture costs; or a bound of that."""
     paid, reached = hard_curve(study, model, unit, folder)
-    cost, error = next(iter(cells.values()))["cost"][unit], float(errors_of(cells).mean())
+    cost, error = price(cells, unit), float(errors_of(cells).mean())
     equal = equal_error_cost(paid, reached, error)
     if equal is not None:
         return f"{equal / cost:.2f}"
     return f"< {paid[0] / cost:.2f}" if error > max(reached) else f"> {paid[-1] / cost:.2f}"
 
 
+def worth(study: str, model: str, cells: dict[int, dict[str, Any]], folder: Path = FOLDER) -> str:
+    """How many hard samples each easier one of a mixture stood for; cheaper than that, it was the better buy.
+
+    ``(N - n) / m`` for n hard samples, m easier ones, and N hard samples that alone reach their error.
+    """
+    hard, easier = next(iter(cells.values()))["counts"]
+    equal = equal_error_cost(*hard_curve(study, model, "samples", folder), float(errors_of(cells).mean()))
+    return "-" if equal is None else f"{(equal - hard) / easier:.2f}"
+
+
 def table(study: str, folder: Path = FOLDER) -> str:
     """Markdown: every operator and mixture; means and standard deviations over seeds, and the ratios at equal error."""
     lines = [
-        "| operator | easier class | hard | easier | work, 1e9 | seconds | test error (relative L2) | relative L1 "
-        "| work ratio at equal error | seeds |",
+        "| operator | easier class | hard | easier | work, 1e9 | test error (relative L2) | relative L1 "
+        "| work ratio at equal error | an easier one in hard ones | seeds |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     found = results(study, folder)
@@ -376,9 +392,10 @@ def table(study: str, folder: Path = FOLDER) -> str:
         easier = STUDIES[study].mixtures()[name][0]
         lines.append(
             f"| {model} | {'' if easier == 'hard' else easier} | {one['counts'][0]} | {one['counts'][1]} "
-            f"| {one['cost']['work'] / 1e9:.3g} | {one['cost']['seconds']:.0f} | {_spread(errors_of(cells))} "
+            f"| {one['cost']['work'] / 1e9:.3g} | {_spread(errors_of(cells))} "
             f"| {_spread(errors_of(cells, 'relative_l1'))} "
-            f"| {'' if easier == 'hard' else ratio(study, model, cells, 'work', folder)} | {len(cells)} |"
+            f"| {'' if easier == 'hard' else ratio(study, model, cells, 'work', folder)} "
+            f"| {'' if easier == 'hard' else worth(study, model, cells, folder)} | {len(cells)} |"
         )
     return "\n".join(lines)
 

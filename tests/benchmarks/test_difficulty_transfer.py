@@ -79,11 +79,11 @@ def test_a_cell_is_trained_once_and_the_table_is_of_its_formulas(monkeypatch, tm
     study.run_missing("tiny", [2], 0.0, "cpu", (0, 1), tmp_path)  # no time
     assert len(calls) == 2 * len(names)
     lines = {tuple(line.split(" | ")[1:4]): line for line in study.table("tiny", tmp_path).splitlines()}
-    # 4 hard and 4 easy: worth 24 at a cost of 20, where hard ones alone cost 24
+    # 4 hard and 4 easy: worth 24 at a cost of 20, where hard ones alone cost 24; an easy one is worth half a hard one
     assert "| 20.41 (sd 0.14) % |" in lines["easy", "4", "4"]
-    assert lines["easy", "4", "4"].endswith("| 1.20 | 2 |")
+    assert lines["easy", "4", "4"].endswith("| 1.20 | 0.50 | 2 |")
     # 4 hard and 8 easy: worth 32 at 24, and 32 is what 8 hard ones cost
-    assert lines["easy", "4", "8"].endswith("| 1.33 | 2 |")
+    assert lines["easy", "4", "8"].endswith("| 1.33 | 0.50 | 2 |")
     assert study.picture("tiny", tmp_path).axes
 
 

@@ -23,7 +23,7 @@ _MANY_POINTS, _FEWEST_IMAGES, _FEWEST_CHANNELS = 1024, 16, 8
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x @ weight.T + bias`` of matrices, which need not be contiguous."""
+    """``x @ weight.T + bias`` over the last axis; matrices need not be contiguous."""
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result
 
@@ -55,26 +55,29 @@ def _weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
 
 
 class _ChannelLinear(torch.autograd.Function):
-    """The map on a matrix of points, and its gradients."""
+    """The map of contiguous points, and its gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        result = _product(x.view(-1, x.shape[-1]), weight, bias)
+        # No view to autograd, so that the result may be written to in place.
+        unfolded: Tensor = torch.ops.aten._unsafe_view(result, [*x.shape[:-1], len(weight)])
+        return unfolded
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         gradient = gradients[0].contiguous()
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
-        if torch.is_grad_enabled():  # gradients of gradients, of what autograd knows
-            found = gradient @ weight if of_x else None, gradient.t() @ x if of_weight else None
-        else:
-            found = (
-                _product(gradient, weight.t()) if of_x else None,
-                _weight_gradient(gradient, x) if of_weight else None,
-            )
-        return *found, gradient.sum(0) if of_bias else None
+        rows, points = gradient.view(-1, gradient.shape[-1]), x.view(-1, x.shape[-1])
+        again = torch.is_grad_enabled()  # gradients of gradients: by what autograd knows
+        found_x = found_weight = None
+        if of_x:
+            found_x = gradient @ weight if again else _product(gradient, weight.t())
+        if of_weight:
+            found_weight = rows.t() @ points if again else _weight_gradient(rows, points)
+        return found_x, found_weight, rows.sum(0) if of_bias else None
 
 
 def channel_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -95,16 +98,15 @@ def channel_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     >>> channel_linear(torch.ones(2, 32, 32, 3), torch.ones(8, 3)).shape
     torch.Size([2, 32, 32, 8])
     """
-    plain = x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32
+    plain = x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32 or x.ndim < 2
     if plain or x.numel() * len(weight) < FEWEST_PRODUCTS or torch.is_autocast_enabled("cpu"):
         return functional.linear(x, weight, bias)
     if torch.compiler.is_compiling() or not _is_there():
         return functional.linear(x, weight, bias)
-    points = x.reshape(-1, x.shape[-1]).contiguous()
-    given = [t for t in (points, weight, bias) if t is not None]
-    differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in given)
-    result: Tensor = (_ChannelLinear.apply if differentiable else _product)(points, weight, bias)
-    return result.view(*x.shape[:-1], len(weight))
+    x = x.contiguous()
+    differentiable = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight, bias))
+    result: Tensor = (_ChannelLinear.apply if differentiable else _product)(x, weight, bias)
+    return result
 
 
 class ChannelLinear(nn.Linear):

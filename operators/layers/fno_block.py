@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from operators.layers.channel_linear import ChannelLinear, channel_linear
 from operators.layers.norms import make_norm
-from operators.layers.pointwise import ChannelMLP, SoftGate, make_activation
+from operators.layers.pointwise import ChannelMLP, SoftGate, gated_sum, make_activation
 from operators.layers.spectral_convolution import SpectralConvolution
 
 
@@ -107,7 +107,8 @@ class FNOBlock(nn.Module):
         # Skip and bias are one product, which the inverse transform is accumulated onto.
         if isinstance(self.skip, ChannelLinear):
             onto = channel_linear(x, self.skip.weight, convolution.bias)
-        elif self.skip is None:
+            return convolution(stable, onto, overwrite=True)
+        if self.skip is None:
             onto = convolution.bias.expand_as(x)
         else:
             onto = self.skip(x) + convolution.bias
@@ -120,5 +121,5 @@ class FNOBlock(nn.Module):
         if self.mlp_skip is None:
             return y
         if isinstance(self.mlp_skip, SoftGate):
-            return torch.addcmul(y, self.mlp_skip.weight, x)
+            return gated_sum(y, self.mlp_skip.weight, x)
         return y + self.mlp_skip(x)

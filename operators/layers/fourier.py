@@ -15,6 +15,7 @@ the last axis keeps ``0 <= k <= modes // 2`` (the rest follows by symmetry) and 
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -130,7 +131,9 @@ def analyse(x: Tensor, wavenumbers: Sequence[range]) -> Tensor:
     return spectrum.reshape(batch, 2, -1, channels)
 
 
-def synthesise(spectrum: Tensor, grid: Sequence[int], wavenumbers: Sequence[range], onto: Tensor) -> Tensor:
+def synthesise(
+    spectrum: Tensor, grid: Sequence[int], wavenumbers: Sequence[range], onto: Tensor, overwrite: bool = False
+) -> Tensor:
     """Real field with the given Fourier coefficients (and no others), added to another field.
 
     Parameters
@@ -144,6 +147,8 @@ def synthesise(spectrum: Tensor, grid: Sequence[int], wavenumbers: Sequence[rang
         One range an axis.
     onto : Tensor, shape (batch, *grid, channels)
         What the field is added to: the last product accumulates onto it, which saves a pass through memory.
+    overwrite : bool
+        Whether `onto` may become the result, if nobody needs it: not even its own gradient.
 
     Returns
     -------
@@ -159,9 +164,28 @@ def synthesise(spectrum: Tensor, grid: Sequence[int], wavenumbers: Sequence[rang
         spectrum = _left_multiply(matrix, spectrum.reshape(-1, 2 * len(kept), width))
     _, matrix = _real_axis(grid[-1], wavenumbers[-1], spectrum.dtype, spectrum.device)
     spectrum = spectrum.reshape(-1, 2 * len(wavenumbers[-1]), channels)
+    if overwrite and onto.is_contiguous() and not torch.compiler.is_compiling():
+        result: Tensor = _AddProduct.apply(onto, matrix, spectrum)
+        return result
     return torch.baddbmm(
         onto.reshape(-1, grid[-1], channels), matrix.expand(len(spectrum), *matrix.shape), spectrum
     ).reshape(onto.shape)
+
+
+class _AddProduct(torch.autograd.Function):
+    """``onto += matrix @ spectrum`` in place; of autograd's own operations a view of `onto` would cost it a copy."""
+
+    @staticmethod
+    def forward(ctx: Any, onto: Tensor, matrix: Tensor, spectrum: Tensor) -> Tensor:
+        ctx.mark_dirty(onto)
+        ctx.matrix = matrix
+        onto.view(len(spectrum), -1, onto.shape[-1]).baddbmm_(matrix.expand(len(spectrum), *matrix.shape), spectrum)
+        return onto
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor]:
+        points, channels = len(ctx.matrix), gradients[0].shape[-1]
+        return gradients[0], None, _left_multiply(ctx.matrix.T, gradients[0].reshape(-1, points, channels))
 
 
 def _left_multiply(matrix: Tensor, batch: Tensor) -> Tensor:

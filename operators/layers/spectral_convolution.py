@@ -74,7 +74,7 @@ class SpectralConvolution(nn.Module):
         self.bias = nn.Parameter(self.standard_deviation * torch.randn(out_channels))
 
     @in_single_precision
-    def forward(self, x: Tensor, onto: Tensor) -> Tensor:
+    def forward(self, x: Tensor, onto: Tensor, overwrite: bool = False) -> Tensor:
         """Apply the convolution *without its bias* and add it to a field.
 
         The bias is left to the caller, who can add it in the product that makes `onto`.
@@ -83,6 +83,8 @@ class SpectralConvolution(nn.Module):
         ----------
         x : Tensor, shape (batch, *grid, in_channels)
         onto : Tensor, shape (batch, *grid, out_channels)
+        overwrite : bool
+            Whether `onto` may become the result, see `synthesise`.
 
         Returns
         -------
@@ -106,4 +108,4 @@ class SpectralConvolution(nn.Module):
             spectrum = self.weight(spectrum, kept)
         spectrum = spectrum.to(precision).unflatten(2, (2, self.out_channels))
         with torch.autocast(x.device.type, enabled=False):
-            return synthesise(spectrum.permute(1, 2, 0, 3), grid, wavenumbers, onto.to(precision))
+            return synthesise(spectrum.permute(1, 2, 0, 3), grid, wavenumbers, onto.to(precision), overwrite)

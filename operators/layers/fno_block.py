@@ -121,5 +121,5 @@ class FNOBlock(nn.Module):
         if self.mlp_skip is None:
             return y
         if isinstance(self.mlp_skip, SoftGate):
-            return gated_sum(y, self.mlp_skip.weight, x)
+            return gated_sum(y, self.mlp_skip.weight, x, overwrite=True)
         return y + self.mlp_skip(x)

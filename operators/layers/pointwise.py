@@ -98,33 +98,38 @@ class _GatedSum(torch.autograd.Function):
     """``y + gate * x``; the gate's gradient is summed while a slab of its products is in the cache."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, gate: Tensor, x: Tensor) -> Tensor:
+    def forward(ctx: Any, y: Tensor, gate: Tensor, x: Tensor, overwrite: bool) -> Tensor:
         ctx.save_for_backward(gate, x)
+        if overwrite:
+            ctx.mark_dirty(y)
+            return y.addcmul_(gate, x)
         return torch.addcmul(y, gate, x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         gradient = gradients[0]
         gate, x = ctx.saved_tensors
         channels = x.shape[-1]
         if torch.is_grad_enabled() or x.device.type != "cpu":
-            return gradient, (gradient * x).reshape(-1, channels).sum(0), gradient * gate
+            return gradient, (gradient * x).reshape(-1, channels).sum(0), gradient * gate, None
         rows = max(_GATE_SLAB // channels, 1)
         total = torch.zeros_like(gate)
         for one, other in zip(
             gradient.reshape(-1, channels).split(rows), x.reshape(-1, channels).split(rows), strict=True
         ):
             total += (one * other).sum(0)
-        return gradient, total, gradient * gate
+        return gradient, total, gradient * gate, None
 
 
-def gated_sum(y: Tensor, gate: Tensor, x: Tensor) -> Tensor:
+def gated_sum(y: Tensor, gate: Tensor, x: Tensor, overwrite: bool = False) -> Tensor:
     """``y + gate * x`` of fields with channels last: `torch.addcmul`, whose gradients take two passes more.
 
     Parameters
     ----------
     y, x : Tensor, shape (..., channels)
     gate : Tensor, shape (channels,)
+    overwrite : bool
+        Whether `y` may become the result, if nobody needs it.
 
     Examples
     --------
@@ -133,7 +138,9 @@ def gated_sum(y: Tensor, gate: Tensor, x: Tensor) -> Tensor:
     """
     if torch.compiler.is_compiling() or torch.is_autocast_enabled(y.device.type):
         return torch.addcmul(y, gate, x)
-    result: Tensor = _GatedSum.apply(y, gate, x)
+    # What is a view, or might belong to a caller who asks for its gradient, autograd would have to copy, or refuse.
+    overwrite = overwrite and not y._is_view() and not (y.is_leaf and y.requires_grad)
+    result: Tensor = _GatedSum.apply(y, gate, x, overwrite)
     return result
 
 

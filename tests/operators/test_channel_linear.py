@@ -54,6 +54,18 @@ def test_only_what_is_asked_for_is_computed_and_nothing_is_without_gradients():
         assert channel_linear(x, weight).is_inference()
 
 
+def test_onednn_gets_matrices_for_which_it_is_fast():
+    """A weight that is every second column of another one: the encoder of a latent spectral model has such."""
+    whole = torch.randn(64, 128)
+    assert module.dense(whole) is whole
+    assert module.dense(whole.t()).data_ptr() == whole.data_ptr()
+    for strided in (whole[:, ::2], whole[:, :100], whole[::2].t()):
+        assert module.dense(strided).is_contiguous()
+        assert torch.equal(module.dense(strided), strided)
+    x, weight = torch.randn(512, 64), whole[:, ::2]
+    assert (channel_linear(x, weight) - x @ weight.t()).abs().max() <= 1e-4
+
+
 def test_without_onednn_it_is_a_plain_linear_map(monkeypatch):
     def missing(*_):
         raise AttributeError

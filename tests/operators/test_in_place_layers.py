@@ -44,6 +44,14 @@ def test_gated_sum_has_the_gradients_of_its_formula(monkeypatch):
     assert torch.equal(gated_sum(y, gate, x), torch.addcmul(y, gate, x))
     torch.autograd.gradcheck(gated_sum, (y, gate, x))
     torch.autograd.gradgradcheck(gated_sum, (y, gate, x))
+    free = y * 1.0
+    assert gated_sum(free, gate, x, overwrite=True).data_ptr() == free.data_ptr()
+    assert gated_sum(y, gate, x, overwrite=True).data_ptr() != y.data_ptr()
+
+    def overwriting(y, gate, x):
+        return gated_sum(y * 1.0, gate, x, overwrite=True)
+
+    torch.autograd.gradcheck(overwriting, (y, gate, x))
 
 
 def test_an_fno_gives_its_input_back_unchanged_and_the_same_answer_twice():

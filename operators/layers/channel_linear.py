@@ -24,6 +24,7 @@ _MANY_POINTS, _FEWEST_IMAGES, _FEWEST_CHANNELS = 1024, 16, 8
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias`` over the last axis."""
+    bias = None if bias is None else bias.contiguous()  # its stride is not looked at
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, dense(weight), bias, "none", [], "")
     return result
 

@@ -1,5 +1,6 @@
 """Linear maps over channels: the same numbers and gradients by either library."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -41,6 +42,35 @@ def test_few_points_with_many_channels(points, channels_in, channels_out):
         exact = gradient.double() @ weight.double(), gradient.double().t() @ x.double()
         for one, truth in zip(ours, exact, strict=True):
             assert (one - truth).abs().max() <= 1e-5 * truth.abs().max()
+
+
+def strided(rng, *shape):
+    """Random numbers of that shape, and any strides."""
+    steps = [int(rng.integers(1, 3)) for _ in shape]
+    order = [int(axis) for axis in rng.permutation(len(shape))]
+    whole = torch.from_numpy(rng.standard_normal([shape[axis] * steps[axis] for axis in order]).astype("f4"))
+    return whole.permute(*np.argsort(order).tolist())[tuple(slice(None, None, step) for step in steps)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_strides_do_not_matter(seed):
+    """oneDNN takes a bias for contiguous whatever its stride: that once gave a model wrong answers without a word."""
+    rng = np.random.default_rng(seed)
+    channels_in, channels_out = (int(rng.choice([1, 16, 96, 384])) for _ in range(2))
+    points = -(-FEWEST_PRODUCTS // (channels_in * channels_out))
+    given = strided(rng, 2, points, channels_in), strided(rng, channels_out, channels_in), strided(rng, channels_out)
+    gradient = strided(rng, 2, points, channels_out)
+    results = []
+    for linear, dtype in ((channel_linear, torch.float32), (functional.linear, torch.float64)):
+        own = [t.to(dtype) if dtype == torch.float64 else t.detach() for t in given]
+        own = [t.requires_grad_() for t in own]
+        y = linear(*own)
+        results.append([y, *torch.autograd.grad(y, own, gradient.to(dtype))])
+        with torch.no_grad():
+            results[-1].append(linear(*own))
+    for ours, truth in zip(*results, strict=True):
+        # Sums of up to half a million terms in single precision.
+        assert (ours - truth).abs().max() <= 3e-5 * truth.abs().max()
 
 
 def test_only_what_is_asked_for_is_computed_and_nothing_is_without_gradients():

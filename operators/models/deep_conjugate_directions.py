@@ -28,9 +28,10 @@ DEFAULT = Path(__file__).with_name("deep_conjugate_directions.safetensors")
 FORMAT = "1"
 Layers = Mapping[str, tuple[np.ndarray, np.ndarray]]
 OUTPUTS = {"sides": 1, "middles": 2, "squares": 1}
-# Numbers of unknowns from which a W-cycle and relaxation along lines gain more than they cost, measured on the families
-# of `preconditioner_systems`: below, calls for levels that lie in the cache are most of a cycle's time.
-_WORTH_TWO_VISITS, _WORTH_LINES = 100_000, 10_000
+# Numbers of unknowns from which more is gained than it costs by a W-cycle, and by lines or the network for a diagonal
+# direction, measured on the families of `preconditioner_systems`: below, calls for levels that lie in the cache and the
+# set-up are most of the time.
+_WORTH_TWO_VISITS, _WORTH_LEARNING = 100_000, 10_000
 
 
 class LearnedMultigrid(Multigrid):
@@ -38,8 +39,9 @@ class LearnedMultigrid(Multigrid):
 
     One object is the preconditioner `M` of `cg` and the proposal of `conjugate_directions`: calling it is `matvec`.
     Where A couples points along the axes only, equally or one of them everywhere, black-box multigrid has nothing to
-    learn, and the hierarchy is the classical one (``learned`` is then False); so it is where the network's coarse
-    operator comes out indefinite.
+    learn, and the hierarchy is the classical one (``learned`` is then False). So it is where the network's coarse
+    operator comes out indefinite, and by default where the network was measured to gain nothing: with one oblique
+    direction that is no diagonal of the grid, or on a small grid.
 
     Parameters
     ----------
@@ -50,8 +52,9 @@ class LearnedMultigrid(Multigrid):
         As for `Multigrid`, but where A couples obliquely "auto" relaxes lines only if the strong direction turns from
         axis to axis, on more than 10,000 points without a mask; the network leaves less for them to do.
     cycle : "auto", "V" or "W"
-        "auto" is a W-cycle where the network had a hand in the hierarchy and there are more than 100,000 unknowns or A
-        is strongest along a diagonal of the grid, and a V-cycle elsewhere.
+        "auto" is a W-cycle where A couples obliquely or its direction turns and there are more than 100,000 unknowns,
+        and where the network has mended a diagonal direction; elsewhere a V-cycle. With a cycle that is asked for, the
+        network is used wherever there is anything to learn.
 
     Attributes
     ----------
@@ -144,18 +147,18 @@ class LearnedMultigrid(Multigrid):
                 f"A: the learned multigrid was trained for two dimensions, and the grid {stencil.shape} has "
                 f"{len(stencil.shape)}; use M='multigrid'"
             )
-        classical = super()._smoother_for(operator, stencil)
+        strong = stencil.strong_axes()
+        classical: Smoother = (strong or "point") if self.smoother == "auto" else self.smoother
         # Where A couples along the axes only, equally or one of them everywhere, lines or points do all there is to do.
         oblique = any(all(offset) for offset in stencil.links)
-        turns = len(stencil.strong_axes()) > 1
+        turns = len(strong) > 1
         self.learned = self._may_learn and (oblique or turns)
-        if not self.learned:
-            self.cycle = "V" if self._any_cycle else self.cycle
-            return classical
         unknowns = stencil.diagonal.size
         if self._any_cycle:
-            self.cycle = "W" if unknowns >= _WORTH_TWO_VISITS or _along_a_diagonal(stencil) else "V"
-        lines = turns and unknowns >= _WORTH_LINES and operator.mask is None
+            diagonal = oblique and unknowns >= _WORTH_LEARNING and _along_a_diagonal(stencil)
+            self.learned = self.learned and (turns or diagonal)
+            self.cycle = "W" if diagonal or (unknowns >= _WORTH_TWO_VISITS and (oblique or turns)) else "V"
+        lines = turns and unknowns >= _WORTH_LEARNING and operator.mask is None
         return "point" if self.smoother == "auto" and oblique and not lines else classical
 
     def _next_level(self, chosen: Plan, arena: np.ndarray, level: int) -> float:

@@ -49,3 +49,15 @@ def test_label_tolerance(benchmarks):
 def test_models(benchmarks):
     report = json.loads((ROOT / "benchmarks" / "results" / "neuralop_darcy.json").read_text())
     assert benchmarks("neuralop_darcy").table(report) in (ROOT / "docs" / "models.md").read_text()
+
+
+@pytest.mark.parametrize(("name", "page"), [("learned_multigrid", "learned-multigrid"), ("dcdm", "closing-the-loop")])
+def test_learned_preconditioners(benchmarks, name, page):
+    report = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    table = benchmarks(name).table(report)
+    assert table[table.index("| ") :].split("\n\n")[0] in (ROOT / "docs" / f"{page}.md").read_text()
+
+
+@pytest.mark.parametrize("study", ["flow", "flow_few"])
+def test_difficulty(benchmarks, study):
+    assert benchmarks("difficulty_transfer").table(study) in (ROOT / "docs" / "difficulty.md").read_text()

@@ -1,6 +1,6 @@
 """The learned multigrid against everything classical: all families of systems, won or lost, 64^2 to 1024^2, to 1e-8.
 
-python -m benchmarks.learned_multigrid            # 40 minutes on a quiet core; run it again after an interruption
+python -m benchmarks.learned_multigrid            # 15 minutes on a quiet core; run it again after an interruption
 python -m benchmarks.learned_multigrid --quick    # 64^2 to 256^2, a few minutes
 python -m benchmarks.learned_multigrid --table    # of what is measured so far
 

@@ -61,7 +61,7 @@ SCALES: dict[str, dict[str, Any]] = {
     | {"points": 64, "train": 240, "validation": 10, "test": 60, "epochs": 15}
     | {"hidden_channels": 16, "n_modes": [12, 12], "batch": 8, "patches_at_once": 8},
     "cpu128": COMMON
-    | {"points": 128, "train": 400, "validation": 20, "test": 100, "epochs": 10}
+    | {"points": 128, "train": 400, "validation": 20, "test": 100}
     | {"hidden_channels": 32, "n_modes": [16, 16], "batch": 32, "patches_at_once": 32},
     "tiny": COMMON
     | {"points": 32, "train": 8, "validation": 2, "test": 2, "epochs": 1, "final_time": 0.5}

@@ -11,6 +11,9 @@ import torch
 from safetensors.numpy import save_file
 
 import operators.models.deep_conjugate_directions as dcd
+from datagen.evolve.projection import Projection
+from datagen.evolve.work import counted
+from datagen.pdes.flow import Flow
 from operators.models.deep_conjugate_directions import LearnedMultigrid, layers_of, preconditioner
 from operators.models.interpolation_network import InterpolationNetwork
 from operators.models.multigrid_torch import hierarchy
@@ -286,3 +289,15 @@ def test_the_default_checkpoint_is_small_and_in_the_wheel():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     patterns = project["tool"]["setuptools"]["package-data"]["operators"]
     assert "**/*.safetensors" in patterns
+
+
+def test_flow_takes_it_for_the_pressure_by_name():
+    """The registry resolves it for a family that imports no operators; the flow is that of the default solver."""
+    family = Flow(grid=32, obstacles=(2, 2), obstacle_size=0.125, reynolds=(500.0, 500.0), final_time=0.2)
+    sample = family.sample(np.random.default_rng(3))
+    start, found = family.initial(sample), []
+    for solver in ({"rtol": 1e-10}, {"method": "cg", "M": "deep_conjugate_directions", "rtol": 1e-10}):
+        with counted() as work:
+            found.append(family.evolve(start, [0.2], sample, Projection(step=0.01, solver=solver)))
+        assert work.solves >= 20
+    assert np.abs(found[1] - found[0]).max() < 1e-7 * np.abs(found[0]).max()

@@ -157,7 +157,7 @@ class Solution:
 
     problem: Problem
     posterior: Posterior
-    evidence: Evidence | Callable[[], Evidence] | None
+    evidence: Evidence | Callable[..., Evidence] | None
     diagnostics: Diagnostics
     unknowns: Mapping[str, Inferred] = field(default_factory=dict)
 

@@ -71,7 +71,7 @@ PATCHES: dict[str, Any] = {"levels": 2, "padding_fraction": 0.05, "boundary": "p
 SIDES: dict[str, tuple[str, dict[str, Any]]] = {  # the first is what the others are compared with
     "TFNO": ("tfno", {}),
     "MG-TFNO, coarse solution": ("multigrid_fno", PATCHES | {"coarse_solution": True}),
-    "MG-TFNO": ("multigrid_fno", PATCHES),
+    "MG-TFNO": ("multigrid_fno", PATCHES | {"coarse_solution": False}),
 }
 ALLOWED_ERROR, ALLOWED_MEMORY = 1.05, 0.25
 

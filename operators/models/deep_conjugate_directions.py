@@ -147,11 +147,10 @@ class LearnedMultigrid(Multigrid):
                 f"A: the learned multigrid was trained for two dimensions, and the grid {stencil.shape} has "
                 f"{len(stencil.shape)}; use M='multigrid'"
             )
-        strong = stencil.strong_axes()
-        classical: Smoother = (strong or "point") if self.smoother == "auto" else self.smoother
+        classical = super()._smoother_for(operator, stencil)
         # Where A couples along the axes only, equally or one of them everywhere, lines or points do all there is to do.
         oblique = any(all(offset) for offset in stencil.links)
-        turns = len(strong) > 1
+        turns = len(stencil.strong_axes) > 1
         self.learned = self._may_learn and (oblique or turns)
         unknowns = stencil.diagonal.size
         if self._any_cycle:

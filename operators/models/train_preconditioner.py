@@ -119,7 +119,7 @@ class Validation:
         """Iterations for each system, with the same W-cycle and smoother; the classical ones if there is no network."""
         found = []
         for _, A, b in self.systems:
-            way: Any = {"smoother": SymmetricStencil.of(A).strong_axes() or "point", "cycle": "W"}
+            way: Any = {"smoother": SymmetricStencil.of(A).strong_axes or "point", "cycle": "W"}
             ours = network is not None and LearnedMultigrid.of(layers_of(network.state_dict()), **way)
             try:
                 found.append(iterations(A, b, (ours or Multigrid(**way)).setup(A)))

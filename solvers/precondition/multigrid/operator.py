@@ -2,7 +2,7 @@
 couples most strongly."""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import frexp, gcd, prod
 from typing import NoReturn
 
@@ -108,6 +108,7 @@ class SymmetricStencil:
             links[offset] = ahead
         return cls(shape, periodic, diagonal, links, symmetric, smallest, largest)
 
+    @cached_property
     def strong_axes(self) -> tuple[int, ...]:
         """The axes along which the coupling is so much stronger than along others that lines must be relaxed."""
         dimensions = len(self.shape)

@@ -176,7 +176,7 @@ class Multigrid:
 
     def _smoother_for(self, operator: StencilOperator, stencil: SymmetricStencil) -> Smoother:
         """What to relax: what was asked for, or what A needs."""
-        return (stencil.strong_axes() or "point") if self.smoother == "auto" else self.smoother
+        return (stencil.strong_axes or "point") if self.smoother == "auto" else self.smoother
 
     def _coarsen(self, stencil: SymmetricStencil, chosen: Plan, dtype: np.dtype) -> np.ndarray | str:
         """An arena with the operators and weights of all levels; what is wrong with A, if it is not definite."""

@@ -8,8 +8,8 @@ against it. For real input on ``n`` points, with ``norm="forward"``,
 .. math:: \hat u_k = \frac1n \sum_j u_j e^{-2\pi i k j / n}, \qquad u_j = \sum_k \hat u_k e^{2\pi i k j / n},
 
 the last axis keeps ``0 <= k <= modes // 2`` (the rest follows by symmetry) and every other axis the centred
-``-(modes // 2) <= k < (modes + 1) // 2``. Complex numbers are a real axis of length 2, before the wavenumbers:
-``(batch, 2, wavenumbers_1, ..., wavenumbers_d, channels)``, flattened where a matrix product wants it.
+``-(modes // 2) <= k < (modes + 1) // 2``. Within the transforms complex numbers are a real axis of length 2, before the
+wavenumbers: ``(batch, 2, wavenumbers_1, ..., wavenumbers_d, channels)``, flattened where a matrix product wants it.
 """
 
 import math
@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 def kept_wavenumbers(points: Sequence[int], modes: Sequence[int]) -> list[range]:
@@ -107,15 +106,15 @@ def analyse(x: Tensor, wavenumbers: Sequence[range]) -> Tensor:
 
     Returns
     -------
-    Tensor, shape (batch, 2, modes, channels)
-        Real and imaginary parts; `modes` are the wavenumbers of all axes in C order.
+    Tensor, shape (batch, modes, channels), complex
+        `modes` are the wavenumbers of all axes in C order.
 
     Examples
     --------
     >>> x = torch.randn(3, 8, 6, 2, dtype=torch.float64)
     >>> ours = analyse(x, kept_wavenumbers((8, 6), (8, 6)))
     >>> full = torch.fft.rfftn(x, dim=(1, 2), norm="forward")
-    >>> torch.allclose(ours[:, 0], torch.fft.fftshift(full, dim=1).flatten(1, 2).real)
+    >>> torch.allclose(ours, torch.fft.fftshift(full, dim=1).flatten(1, 2))
     True
     """
     if x.device.type != "cpu":
@@ -128,7 +127,7 @@ def analyse(x: Tensor, wavenumbers: Sequence[range]) -> Tensor:
         matrix, _ = _complex_axis(points, kept, x.dtype, x.device)
         spectrum = _left_multiply(matrix, spectrum.reshape(-1, 2 * points, width))
         width *= len(kept)
-    return spectrum.reshape(batch, 2, -1, channels)
+    return torch.view_as_complex(spectrum.view(batch, 2, -1, channels).movedim(1, -1).contiguous())
 
 
 def synthesise(
@@ -138,9 +137,9 @@ def synthesise(
 
     Parameters
     ----------
-    spectrum : Tensor, shape (batch, 2, modes, channels)
-        Real and imaginary parts, as `analyse` returns them. As in every real inverse transform, the imaginary part
-        of a coefficient that is its own conjugate partner on the last axis is of no effect.
+    spectrum : Tensor, shape (batch, modes, channels), complex
+        As `analyse` returns it. As in every real inverse transform, the imaginary part of a coefficient that is its own
+        conjugate partner on the last axis is of no effect.
     grid : sequence of int
         Points of each axis; it need not be the grid that was analysed.
     wavenumbers : sequence of range
@@ -156,30 +155,30 @@ def synthesise(
     """
     if spectrum.device.type != "cpu":
         return synthesise_by_fft(spectrum, grid, wavenumbers, onto)
-    channels = spectrum.shape[-1]
-    width = spectrum.shape[2] * channels
+    _, modes, channels = spectrum.shape
+    width, parts = modes * channels, torch.view_as_real(spectrum).movedim(-1, 1)
     for points, kept in zip(grid[:-1], wavenumbers[:-1], strict=True):
-        _, matrix = _complex_axis(points, kept, spectrum.dtype, spectrum.device)
+        _, matrix = _complex_axis(points, kept, parts.dtype, parts.device)
         width //= len(kept)
-        spectrum = _left_multiply(matrix, spectrum.reshape(-1, 2 * len(kept), width))
-    _, matrix = _real_axis(grid[-1], wavenumbers[-1], spectrum.dtype, spectrum.device)
-    spectrum = spectrum.reshape(-1, 2 * len(wavenumbers[-1]), channels)
+        parts = _left_multiply(matrix, parts.reshape(-1, 2 * len(kept), width))
+    _, matrix = _real_axis(grid[-1], wavenumbers[-1], parts.dtype, parts.device)
+    parts = parts.reshape(-1, 2 * len(wavenumbers[-1]), channels)
     if overwrite and onto.is_contiguous() and not torch.compiler.is_compiling():
-        result: Tensor = _AddProduct.apply(onto, matrix, spectrum)
+        result: Tensor = _AddProduct.apply(onto, matrix, parts)
         return result
-    return torch.baddbmm(
-        onto.reshape(-1, grid[-1], channels), matrix.expand(len(spectrum), *matrix.shape), spectrum
-    ).reshape(onto.shape)
+    return torch.baddbmm(onto.reshape(-1, grid[-1], channels), matrix.expand(len(parts), *matrix.shape), parts).reshape(
+        onto.shape
+    )
 
 
 class _AddProduct(torch.autograd.Function):
-    """``onto += matrix @ spectrum`` in place; of autograd's own operations a view of `onto` would cost it a copy."""
+    """``onto += matrix @ parts`` in place; of autograd's own operations a view of `onto` would cost it a copy."""
 
     @staticmethod
-    def forward(ctx: Any, onto: Tensor, matrix: Tensor, spectrum: Tensor) -> Tensor:
+    def forward(ctx: Any, onto: Tensor, matrix: Tensor, parts: Tensor) -> Tensor:
         ctx.mark_dirty(onto)
         ctx.matrix = matrix
-        onto.view(len(spectrum), -1, onto.shape[-1]).baddbmm_(matrix.expand(len(spectrum), *matrix.shape), spectrum)
+        onto.view(len(parts), -1, onto.shape[-1]).baddbmm_(matrix.expand(len(parts), *matrix.shape), parts)
         return onto
 
     @staticmethod
@@ -206,7 +205,7 @@ def analyse_by_fft(x: Tensor, wavenumbers: Sequence[range]) -> Tensor:
     spectrum = spectrum.narrow(dimensions, 0, len(wavenumbers[-1]))
     for axis, kept in enumerate(wavenumbers[:-1], start=1):
         spectrum = spectrum.index_select(axis, _places(kept, x.shape[axis], x.device))
-    return torch.view_as_real(spectrum.flatten(1, dimensions)).movedim(-1, 1)
+    return spectrum.flatten(1, dimensions)
 
 
 def synthesise_by_fft(spectrum: Tensor, grid: Sequence[int], wavenumbers: Sequence[range], onto: Tensor) -> Tensor:
@@ -217,20 +216,18 @@ def synthesise_by_fft(spectrum: Tensor, grid: Sequence[int], wavenumbers: Sequen
     spectrum, grid, wavenumbers, onto
         As `synthesise` takes them.
     """
-    batch, _, _, channels = spectrum.shape
-    last = grid[-1] // 2 + 1
-    coefficients = torch.view_as_complex(spectrum.movedim(1, -1).contiguous())
-    coefficients = coefficients.reshape(batch, *map(len, wavenumbers), channels)
-    coefficients = functional.pad(torch.view_as_real(coefficients), (0, 0, 0, 0, 0, last - len(wavenumbers[-1])))
-    coefficients = torch.view_as_complex(coefficients)
+    coefficients = spectrum.reshape(len(spectrum), *map(len, wavenumbers), spectrum.shape[-1])
     for axis, (points, kept) in enumerate(zip(grid[:-1], wavenumbers[:-1], strict=True), start=1):
         shape = [*coefficients.shape]
         shape[axis] = points
         places = _places(kept, points, spectrum.device)
         coefficients = coefficients.new_zeros(shape).index_copy(axis, places, coefficients)
+    # The last axis is filled up with zeros by the transform.
     return onto + torch.fft.irfftn(coefficients, s=list(grid), dim=list(range(1, len(grid) + 1)), norm="forward")
 
 
+@lru_cache(maxsize=256)
 def _places(wavenumbers: range, points: int, device: torch.device) -> Tensor:
     """Where wavenumbers, negative ones too, are in the output of a fast Fourier transform."""
-    return torch.arange(wavenumbers.start, wavenumbers.stop, device=device) % points
+    with torch.inference_mode(False):
+        return torch.arange(wavenumbers.start, wavenumbers.stop, device=device) % points

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from operators.layers.fourier import analyse, kept_wavenumbers, synthesise
 from operators.layers.precision import in_single_precision
-from operators.layers.spectral_weights import multiply_channels, spectral_weight
+from operators.layers.spectral_weights import spectral_weight
 
 
 class SpectralConvolution(nn.Module):
@@ -96,16 +96,12 @@ class SpectralConvolution(nn.Module):
         origins = [*(m // 2 for m in self.n_modes[:-1]), 0]
         kept = [slice(k.start + origin, k.stop + origin) for k, origin in zip(wavenumbers, origins, strict=True)]
 
-        # Transforms keep single precision at least: with fewer digits, large coefficients would hide the small ones.
-        # The products of the modes may go down to what autocast says.
+        # Transforms and products keep single precision at least: with fewer digits, large coefficients would hide the
+        # small ones.
         precision = torch.promote_types(x.dtype, torch.float32)
-        with torch.autocast(x.device.type, enabled=False):
-            spectrum = analyse(x.to(precision), wavenumbers)  # (batch, 2, modes, in)
-        spectrum = spectrum.permute(2, 0, 1, 3).flatten(2)  # (modes, batch, 2 in)
+        spectrum = analyse(x.to(precision), wavenumbers).transpose(0, 1)  # (modes, batch, in)
         if self.separable:
-            spectrum = multiply_channels(spectrum, self.weight.dense(kept).flatten(1).T)
+            spectrum = spectrum * self.weight.dense(kept).flatten(1).T[:, None]
         else:
             spectrum = self.weight(spectrum, kept)
-        spectrum = spectrum.to(precision).unflatten(2, (2, self.out_channels))
-        with torch.autocast(x.device.type, enabled=False):
-            return synthesise(spectrum.permute(1, 2, 0, 3), grid, wavenumbers, onto.to(precision), overwrite)
+        return synthesise(spectrum.transpose(0, 1), grid, wavenumbers, onto.to(precision), overwrite)

@@ -28,43 +28,9 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from operators.layers.tensor_ranks import cp_rank, tt_ranks, tucker_ranks
-
-
-def multiplication_blocks(weight: Tensor) -> Tensor:
-    """Complex matrices as real ones that multiply rows (real parts, imaginary parts) from the right.
-
-    A homomorphism: the block of a product is the product of the blocks.
-
-    Parameters
-    ----------
-    weight : Tensor, shape (..., in, out), complex
-
-    Returns
-    -------
-    Tensor, shape (..., 2 in, 2 out), real
-    """
-    real, imaginary = weight.real, weight.imag
-    return torch.cat([torch.cat([real, imaginary], dim=-1), torch.cat([-imaginary, real], dim=-1)], dim=-2)
-
-
-def multiply_channels(x: Tensor, weight: Tensor) -> Tensor:
-    """Multiply every channel by a complex number of its own.
-
-    Parameters
-    ----------
-    x : Tensor, shape (modes, batch, 2 channels), real
-        Real parts, then imaginary parts.
-    weight : Tensor, shape (modes, channels), complex
-
-    Returns
-    -------
-    Tensor, shape (modes, batch, 2 channels), real
-    """
-    real, imaginary = weight.real[:, None], weight.imag[:, None]
-    x_real, x_imaginary = x.chunk(2, dim=-1)
-    return torch.cat([x_real * real - x_imaginary * imaginary, x_real * imaginary + x_imaginary * real], dim=-1)
 
 
 def _complex_normal(shape: Sequence[int], standard_deviation: float) -> nn.Parameter:
@@ -111,16 +77,22 @@ class DenseSpectralWeight(nn.Module):
 
         Parameters
         ----------
-        x : Tensor, shape (modes, batch, 2 in)
-            Real parts, then imaginary parts.
+        x : Tensor, shape (modes, batch, in), complex
         kept : sequence of slice
             Which of the stored wavenumbers of each axis `modes` are.
 
         Returns
         -------
-        Tensor, shape (modes, batch, 2 out)
+        Tensor, shape (modes, batch, out), complex
         """
-        return torch.bmm(x, multiplication_blocks(self.dense(kept).flatten(2).permute(2, 0, 1)))
+        return torch.bmm(x, self.dense(kept).flatten(2).permute(2, 0, 1))
+
+
+def _along_modes(core: Tensor, *factors: Tensor) -> Tensor:
+    """Multiply a Tucker core by the factors of its modes; shape (wavenumbers, in rank, out rank)."""
+    for factor in reversed(factors):  # each takes the last axis and puts its own first
+        core = torch.tensordot(factor, core, dims=([1], [-1]))
+    return core.flatten(0, -3)
 
 
 class TuckerSpectralWeight(nn.Module):
@@ -162,20 +134,17 @@ class TuckerSpectralWeight(nn.Module):
     def forward(self, x: Tensor, kept: Sequence[slice]) -> Tensor:
         """Multiply each wavenumber's channels by its matrix; see `DenseSpectralWeight.forward`."""
         into, out, *modes = _complex(self.factors)
-        core = torch.view_as_complex(self.core)
-        for factor, chosen in zip(modes, kept, strict=True):
-            core = torch.tensordot(core, factor[chosen], dims=([2], [1]))  # (in rank, out rank, ..., wavenumbers)
+        modes = [factor[chosen] for factor, chosen in zip(modes, kept, strict=True)]
+        # Done again for the gradients: what is between core and result would be a third of the weights' memory.
+        mix = checkpoint(_along_modes, torch.view_as_complex(self.core), *modes, use_reentrant=False)
         rank_in, rank_out, channels_in, channels_out = into.shape[1], out.shape[1], len(into), len(out)
-        encode = multiplication_blocks(into)
-        mix = multiplication_blocks(core.flatten(2).permute(2, 0, 1))
-        decode = multiplication_blocks(out.T)
         # The same product in either order; a large batch pays for multiplying the weights out first.
         batch = x.shape[1]
         factor_by_factor = batch * (channels_in * rank_in + rank_in * rank_out + rank_out * channels_out)
         reconstructed = channels_in * rank_out * (rank_in + channels_out) + batch * channels_in * channels_out
         if factor_by_factor <= reconstructed:
-            return torch.bmm(x @ encode, mix) @ decode
-        return torch.bmm(x, encode @ mix @ decode)
+            return torch.bmm(x @ into, mix) @ out.T
+        return torch.bmm(x, into @ mix @ out.T)
 
 
 class CPSpectralWeight(nn.Module):
@@ -227,9 +196,8 @@ class CPSpectralWeight(nn.Module):
         factor_by_factor = batch * (channels_in + 1 + channels_out) * terms
         reconstructed = channels_in * channels_out * terms + batch * channels_in * channels_out
         if factor_by_factor <= reconstructed:
-            terms_of_x = multiply_channels(x @ multiplication_blocks(into), self._wavenumbers(kept))
-            return terms_of_x @ multiplication_blocks(out.T)
-        return torch.bmm(x, multiplication_blocks(self.dense(kept).flatten(2).permute(2, 0, 1)))
+            return (x @ into) * self._wavenumbers(kept)[:, None] @ out.T
+        return torch.bmm(x, self.dense(kept).flatten(2).permute(2, 0, 1))
 
 
 class TTSpectralWeight(nn.Module):
@@ -277,13 +245,12 @@ class TTSpectralWeight(nn.Module):
         into = torch.view_as_complex(self.factors[0])[0]
         mixed = self._chain(kept, 1)  # (rank, out, wavenumbers)
         (channels_in, rank), channels_out, batch = into.shape, mixed.shape[1], x.shape[1]
-        encode = multiplication_blocks(into)
-        mix = multiplication_blocks(mixed.flatten(2).permute(2, 0, 1))
+        mix = mixed.flatten(2).permute(2, 0, 1)
         factor_by_factor = batch * (channels_in + channels_out) * rank
         reconstructed = channels_in * rank * channels_out + batch * channels_in * channels_out
         if factor_by_factor <= reconstructed:
-            return torch.bmm(x @ encode, mix)
-        return torch.bmm(x, encode @ mix)
+            return torch.bmm(x @ into, mix)
+        return torch.bmm(x, into @ mix)
 
 
 SpectralWeight = DenseSpectralWeight | TuckerSpectralWeight | CPSpectralWeight | TTSpectralWeight

@@ -14,7 +14,7 @@ def test_synthesis_onto_a_field_that_becomes_the_result(grid):
     torch.manual_seed(0)
     kept = kept_wavenumbers(grid, [4] * len(grid))
     modes = torch.Size(map(len, kept)).numel()
-    spectrum = torch.randn(2, 2, modes, 3, dtype=torch.float64, requires_grad=True)
+    spectrum = torch.randn(2, modes, 3, dtype=torch.complex128, requires_grad=True)
     field = torch.randn(2, *grid, 3, dtype=torch.float64, requires_grad=True)
     onto = field * 1.0
     result = synthesise(spectrum, grid, kept, onto, overwrite=True)
@@ -31,7 +31,7 @@ def test_synthesis_onto_a_field_that_becomes_the_result(grid):
 def test_a_field_that_is_no_contiguous_block_is_left_as_it_is():
     kept = kept_wavenumbers((4, 4), (4, 4))
     onto = torch.zeros(3).expand(1, 4, 4, 3)
-    result = synthesise(torch.ones(1, 2, 12, 3), (4, 4), kept, onto, overwrite=True)
+    result = synthesise(torch.ones(1, 12, 3, dtype=torch.complex64), (4, 4), kept, onto, overwrite=True)
     assert result.abs().max() > 0
     assert not onto.any()
 

@@ -177,7 +177,7 @@ def test_fast_transforms_equal_the_matrix_products(grid, modes):
 
 def operations(weight: torch.nn.Module, batch: int) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        weight(torch.randn(40, batch, 64), [slice(0, 8), slice(0, 5)])
+        weight(torch.randn(40, batch, 32, dtype=torch.complex64), [slice(0, 8), slice(0, 5)])
     return counter.get_total_flops()
 
 
@@ -221,7 +221,7 @@ def test_gradients_against_finite_differences(form, separable, batch):
     assert torch.autograd.gradcheck(function, (x, *parameters), fast_mode=True)
 
 
-def test_autocast_keeps_the_transforms_in_single_precision():
+def test_autocast_keeps_spectra_in_single_precision():
     """A small wave on a large constant, which a transform in bfloat16 (3 digits) would lose."""
     convolution = SpectralConvolution(2, 2, (4, 4))
     with torch.no_grad():
@@ -232,8 +232,8 @@ def test_autocast_keeps_the_transforms_in_single_precision():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = convolution(x, torch.zeros_like(x))
     assert output.dtype == torch.float32
-    # 1024 and the weights are exact in bfloat16; the wave's two coefficients are rounded to 2^-9 of themselves.
-    assert (output - x).abs().max() <= 2**-8
+    # Nothing is rounded to bfloat16: 1024 in single precision is right to 6e-5, and sums of 16 such stay within twice it.
+    assert (output - x).abs().max() <= 5e-4
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = convolution(x.bfloat16(), torch.zeros_like(x, dtype=torch.bfloat16))
     assert half.dtype == torch.float32

@@ -25,10 +25,10 @@ References
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from operators.layers.tensor_ranks import cp_rank, tt_ranks, tucker_ranks
 
@@ -95,6 +95,28 @@ def _along_modes(core: Tensor, *factors: Tensor) -> Tensor:
     return core.flatten(0, -3)
 
 
+class _AlongModes(torch.autograd.Function):
+    """`_along_modes`, done again for the gradients: what is between would be a third of the weight's memory."""
+
+    @staticmethod
+    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors)
+        return _along_modes(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        again = torch.is_grad_enabled()  # gradients of gradients
+        wanted = ctx.needs_input_grad
+        tensors: list[Tensor] = list(ctx.saved_tensors)
+        if not again:
+            tensors = [t.detach().requires_grad_(needed) for t, needed in zip(tensors, wanted, strict=True)]
+        with torch.enable_grad():
+            product = _along_modes(*tensors)
+        chosen = [tensor for tensor, needed in zip(tensors, wanted, strict=True) if needed]
+        found = iter(torch.autograd.grad(product, chosen, gradients, create_graph=again))
+        return tuple(next(found) if needed else None for needed in wanted)
+
+
 class TuckerSpectralWeight(nn.Module):
     """A spectral weight in Tucker form: a small core, multiplied along every axis by a thin matrix.
 
@@ -135,8 +157,8 @@ class TuckerSpectralWeight(nn.Module):
         """Multiply each wavenumber's channels by its matrix; see `DenseSpectralWeight.forward`."""
         into, out, *modes = _complex(self.factors)
         modes = [factor[chosen] for factor, chosen in zip(modes, kept, strict=True)]
-        # Done again for the gradients: what is between core and result would be a third of the weights' memory.
-        mix = checkpoint(_along_modes, torch.view_as_complex(self.core), *modes, use_reentrant=False)
+        product = _along_modes if torch.compiler.is_compiling() else _AlongModes.apply
+        mix: Tensor = product(torch.view_as_complex(self.core), *modes)
         rank_in, rank_out, channels_in, channels_out = into.shape[1], out.shape[1], len(into), len(out)
         # The same product in either order; a large batch pays for multiplying the weights out first.
         batch = x.shape[1]

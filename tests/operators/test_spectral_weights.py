@@ -204,7 +204,7 @@ def test_initial_entries_have_the_prescribed_variance(form, shrinks):
     assert sum(squares) / 100 == pytest.approx(expected, rel=0.25)
 
 
-@pytest.mark.parametrize("form", ["cp", "tt"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("separable", [False, True])
 @pytest.mark.parametrize("batch", [1, 20])
 def test_gradients_against_finite_differences(form, separable, batch):
@@ -219,6 +219,21 @@ def test_gradients_against_finite_differences(form, separable, batch):
 
     parameters = tuple(p.detach().clone().requires_grad_() for p in convolution.parameters())
     assert torch.autograd.gradcheck(function, (x, *parameters), fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, (x, *parameters), fast_mode=True)
+
+
+def test_frozen_factors_have_no_gradient():
+    torch.manual_seed(0)
+    weight = spectral_weight((3, 4, 4, 3), 1.0, "tucker", rank=0.5)
+    x, kept = torch.randn(12, 2, 3, dtype=torch.complex64), [slice(0, 4), slice(0, 3)]
+    weight(x, kept).abs().sum().backward()
+    core, last = weight.core.grad, weight.factors[3].grad
+    weight.zero_grad()
+    weight.factors[2].requires_grad_(False)
+    weight(x, kept).abs().sum().backward()
+    assert weight.factors[2].grad is None
+    assert torch.equal(weight.core.grad, core)
+    assert torch.equal(weight.factors[3].grad, last)
 
 
 def test_autocast_keeps_spectra_in_single_precision():

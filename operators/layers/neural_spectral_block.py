@@ -12,7 +12,10 @@ As published, attention is not scaled by the root of the channels, frequencies a
 so the first sine is zero and the first cosine constant.
 
 Keys are never formed: ``L K^T`` is ``(L W_K^T) x^T`` up to a constant that the softmax ignores, a map of the channels
-to as many as there are tokens.
+to as many as there are tokens. The bias of the values is that of the tokens, as weights of attention add up to 1.
+
+Patches are along the last axis throughout, ``(heads, ..., points of a patch, patches)``: a patch's matrices are 4 x 16
+numbers or so, for which no library multiplies fast, but a multiplication of one of their entries is one of thousands.
 
 References
 ----------
@@ -31,6 +34,9 @@ from torch.autograd.function import once_differentiable
 from operators.layers.by_dimension import CONVOLUTION
 from operators.layers.channel_linear import channel_linear
 
+# Below, torch's products of one small matrix after the other are as fast.
+_FEWEST_MATRICES = 8
+
 
 def to_patches(x: Tensor, patch: Sequence[int]) -> Tensor:
     """Cut fields into patches.
@@ -44,11 +50,12 @@ def to_patches(x: Tensor, patch: Sequence[int]) -> Tensor:
 
     Returns
     -------
-    Tensor, shape (batch * patches, points, channels)
+    Tensor, shape (points, patches, channels)
+        Points of a patch, and the patches of all fields.
 
     Examples
     --------
-    >>> to_patches(torch.arange(8.0).reshape(1, 1, 2, 4), (2, 2))[..., 0]
+    >>> to_patches(torch.arange(8.0).reshape(1, 1, 2, 4), (2, 2))[..., 0].T
     tensor([[0., 1., 4., 5.],
             [2., 3., 6., 7.]])
     """
@@ -56,8 +63,8 @@ def to_patches(x: Tensor, patch: Sequence[int]) -> Tensor:
     d = len(grid)
     split = [size for n, p in zip(grid, patch, strict=True) for size in (n // p, p)]
     x = x.movedim(1, -1).reshape(batch, *split, channels)
-    x = x.permute(0, *range(1, 2 * d, 2), *range(2, 2 * d + 1, 2), 2 * d + 1)
-    return x.reshape(-1, math.prod(patch), channels)
+    x = x.permute(*range(2, 2 * d + 1, 2), 0, *range(1, 2 * d, 2), 2 * d + 1)
+    return x.reshape(math.prod(patch), -1, channels)
 
 
 def from_patches(patches: Tensor, patch: Sequence[int], grid: Sequence[int]) -> Tensor:
@@ -65,31 +72,149 @@ def from_patches(patches: Tensor, patch: Sequence[int], grid: Sequence[int]) -> 
 
     Parameters
     ----------
-    patches : Tensor
+    patches : Tensor, shape (points, patches, channels) or (points * patches, channels)
         As `to_patches` returns them.
     patch, grid : sequence of int
         Points per axis of a patch, and of the whole.
     """
     d, channels = len(grid), patches.shape[-1]
-    x = patches.reshape(-1, *(n // p for n, p in zip(grid, patch, strict=True)), *patch, channels)
-    x = x.permute(
-        0, *(axis for pair in zip(range(1, d + 1), range(d + 1, 2 * d + 1), strict=True) for axis in pair), -1
-    )
+    x = patches.reshape(*patch, -1, *(n // p for n, p in zip(grid, patch, strict=True)), channels)
+    x = x.permute(d, *(axis for pair in zip(range(d + 1, 2 * d + 1), range(d), strict=True) for axis in pair), -1)
     return x.reshape(-1, *grid, channels).movedim(-1, 1)
+
+
+class _Projections(torch.autograd.Function):
+    """Several maps of the same rows; their gradients are added up in one array."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(rows, *weights)
+        return tuple(channel_linear(weight, rows) for weight in weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        rows, *weights = ctx.saved_tensors
+        by_rows = gradients[0].t() @ weights[0]  # of transposed rows MKL makes more than oneDNN does
+        for gradient, weight in zip(gradients[1:], weights[1:], strict=True):
+            by_rows.addmm_(gradient.t(), weight)
+        return by_rows, *(channel_linear(gradient, rows.t()) for gradient in gradients)
+
+
+def project(rows: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+    """Map the channels of rows by several matrices.
+
+    Parameters
+    ----------
+    rows : Tensor, shape (n, channels)
+    *weights : Tensor, shape (m_i, channels)
+
+    Returns
+    -------
+    tuple of Tensor, shape (m_i, n)
+        ``weights[i] @ rows.T``.
+
+    Examples
+    --------
+    >>> project(torch.ones(5, 2), torch.eye(2), torch.ones(3, 2))[1].shape
+    torch.Size([3, 5])
+    """
+    if _by_library(rows):
+        return tuple(weight @ rows.t() for weight in weights)
+    result: tuple[Tensor, ...] = _Projections.apply(rows, *weights)
+    return result
+
+
+class _Products(torch.autograd.Function):
+    """Products of many small matrices, an entry of all at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, onto: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        ctx.shape = onto.shape
+        product = torch.addcmul(onto, a[:, :, 0, None], b[:, None, 0])
+        for k in range(1, a.shape[2]):
+            product.addcmul_(a[:, :, k, None], b[:, None, k])
+        return product
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        a, b = ctx.saved_tensors
+        of_a, of_b, of_onto = ctx.needs_input_grad
+        return (
+            _product_laid_as(a, gradient, b.transpose(1, 2)) if of_a else None,
+            _product_laid_as(b, a.transpose(1, 2), gradient) if of_b else None,
+            gradient.sum_to_size(ctx.shape) if of_onto else None,
+        )
+
+
+def _product_laid_as(like: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Their product, transposed in memory where `like` is: a gradient of another layout would have to be copied."""
+    if like.stride(1) < like.stride(2):
+        return multiply_last(b.transpose(1, 2), a.transpose(1, 2)).transpose(1, 2)
+    return multiply_last(a, b)
+
+
+def multiply_last(a: Tensor, b: Tensor, onto: Tensor | None = None) -> Tensor:
+    """Multiply matrices that lie beside each other on the last axis, and add.
+
+    Parameters
+    ----------
+    a : Tensor, shape (heads, i, k, n)
+    b : Tensor, shape (heads, k, j, n)
+    onto : Tensor, broadcast to the result; optional
+
+    Returns
+    -------
+    Tensor, shape (heads, i, j, n)
+
+    Examples
+    --------
+    >>> multiply_last(torch.ones(2, 3, 4, 5), torch.ones(2, 4, 1, 5)).shape
+    torch.Size([2, 3, 1, 5])
+    """
+    if _by_library(a) or a.shape[-1] < _FEWEST_MATRICES:
+        product = torch.einsum("hikn,hkjn->hijn", a, b)
+        return product if onto is None else product + onto
+    result: Tensor = _Products.apply(a, b, a.new_zeros(()) if onto is None else onto)
+    return result
+
+
+class _AddTransposed(torch.autograd.Function):
+    """``rows + columns.T`` by a product with the identity, which takes a third of torch's time for such a sum."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, columns: Tensor) -> Tensor:
+        return torch.addmm(rows, columns.t(), torch.eye(len(columns), dtype=rows.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        gradient = gradients[0].contiguous()
+        return gradient, channel_linear(torch.eye(gradient.shape[1], dtype=gradient.dtype), gradient)
+
+
+def _add_transposed(rows: Tensor, columns: Tensor) -> Tensor:
+    if _by_library(rows):
+        return rows + columns.t()
+    result: Tensor = _AddTransposed.apply(rows, columns)
+    return result
+
+
+def _by_library(x: Tensor) -> bool:
+    """Whether plain operations serve, which autocast and compilers know and of which other devices want few."""
+    return x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
 
 
 class _TrigonometricSeries(torch.autograd.Function):
     """The series, its derivative and its gradient with terms made one after the other by turning the angle.
 
     All terms at once would be arrays of ``2 n`` times the size of the tokens; this way it is a few of their size.
-    Patches are along the last axis here: weights are numbers to them, which was measured to be thirty times as fast as
-    short rows of weights.
     """
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, weights: Tensor) -> Tensor:
         n = weights.shape[-1] // 2
-        z = z.movedim(0, -1).contiguous()
         sines, cosines = weights[..., None, :n], weights[..., None, n:]
         value = cosines[..., 0].expand_as(z).clone()
         derivative = torch.zeros_like(z)
@@ -98,21 +223,20 @@ class _TrigonometricSeries(torch.autograd.Function):
             derivative.addcmul_(cosine, k * sines[..., k]).addcmul_(sine, k * cosines[..., k], value=-1.0)
         ctx.save_for_backward(z, derivative.mul_(math.pi / n))
         ctx.n, ctx.shape = n, weights.shape
-        return value.movedim(-1, 0)
+        return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         z, derivative = ctx.saved_tensors
         n = ctx.n
-        gradient = gradient.movedim(0, -1).contiguous()
         by_weights = torch.zeros(ctx.shape, dtype=z.dtype, device=z.device)
         shape = ctx.shape[:-1]
         by_weights[..., n] = gradient.sum(-1).sum_to_size(shape)
         for k, sine, cosine in _turns(z, n):
             by_weights[..., k] = (gradient * sine).sum(-1).sum_to_size(shape)
             by_weights[..., n + k] = (gradient * cosine).sum(-1).sum_to_size(shape)
-        return (gradient * derivative).movedim(-1, 0), by_weights
+        return gradient * derivative, by_weights
 
 
 def _turns(z: Tensor, n: int) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -133,7 +257,7 @@ def trigonometric_series(z: Tensor, weights: Tensor) -> Tensor:
 
     Parameters
     ----------
-    z : Tensor, shape (patches, *shape)
+    z : Tensor, shape (*shape, patches)
     weights : Tensor, shape (*shape or 1, 2 n)
 
     Returns
@@ -142,8 +266,8 @@ def trigonometric_series(z: Tensor, weights: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> trigonometric_series(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0, 0.0, 0.0]))  # sin(pi z / 2)
-    tensor([0., 1.])
+    >>> trigonometric_series(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 1.0, 0.0, 0.0]]))  # sin(pi z / 2)
+    tensor([[0., 1.]])
     """
     series: Tensor = _TrigonometricSeries.apply(z, weights)
     return series
@@ -181,35 +305,24 @@ class NeuralSpectralBlock(nn.Module):
         """Map ``(batch, channels, *grid)`` to the same shape; every axis is a multiple of the patch's."""
         heads, _, channels = self.latent.shape
         patches = to_patches(x, patch)
-        tokens = self._encode(patches, len(x))
-        tokens = tokens + trigonometric_series(tokens, self.weights.reshape(heads, 1, channels, -1))
-        return from_patches(self._decode(patches, tokens, len(x)), patch, x.shape[2:])
-
-    def _encode(self, x: Tensor, batch: int) -> Tensor:
-        """Tokens ``(patches, heads, tokens, channels / heads)`` of patches ``(patches, points, channels)``."""
-        heads, count, channels = self.latent.shape
+        points, number, width = patches.shape
+        rows = patches.reshape(-1, width)
         # Keys and values alternate among the output channels.
         key, value = self.encoder_attn.weight.reshape(heads, channels, 2, -1).unbind(2)
         assert self.encoder_attn.bias is not None
-        value_bias = self.encoder_attn.bias.reshape(-1, 2)[:, 1]
-        query = torch.einsum("htj,hjc->htc", self.latent, key).flatten(0, 1)
-        rows = x.reshape(batch, -1, x.shape[-1])
-        attention = channel_linear(rows, query).reshape(*x.shape[:2], -1).softmax(dim=1)  # over the points
-        values = channel_linear(rows, value.flatten(0, 1), value_bias).reshape(x.shape)
-        # Every head's attention to every head's values, of which the head's own are kept: one product is faster than
-        # one for each head.
-        every = torch.bmm(attention.mT, values).reshape(-1, heads, count, heads, channels)
-        return self.latent + every.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
+        assert self.decoder_attn.bias is not None
+        value_bias = self.encoder_attn.bias.reshape(heads, channels, 2)[..., 1]
+        latent_keys = torch.einsum("htj,hjc->htc", self.latent, key).flatten(0, 1)
+        weights = latent_keys, value.flatten(0, 1), self.decoder_attn.weight.flatten(1)
+        logits, values, queries = (
+            each.view(heads, -1, points, number) for each in project(rows, *weights)
+        )  # of (tokens | channels | channels) of each head
 
-    def _decode(self, x: Tensor, tokens: Tensor, batch: int) -> Tensor:
-        heads, count, channels = self.latent.shape
-        rows = x.reshape(batch, -1, x.shape[-1])
-        query = channel_linear(rows, self.decoder_attn.weight.flatten(1), self.decoder_attn.bias).reshape(x.shape)
-        # A head meets its own tokens only: a block diagonal matrix.
-        blocks = tokens.new_zeros(len(x), heads, count, heads, channels)
-        blocks = blocks.diagonal_scatter(tokens.permute(0, 2, 3, 1), dim1=1, dim2=3)
-        blocks = blocks.reshape(len(x), heads * count, heads * channels)
-        scores = torch.bmm(blocks, query.mT)  # (patches, heads * tokens, points)
-        # With the few tokens along the last axis, torch's softmax was measured to take thirty times as long.
-        attention = scores.unflatten(1, (heads, count)).softmax(dim=2).flatten(1, 2)
-        return torch.baddbmm(x, attention.mT, blocks)
+        attention = logits.softmax(dim=2)  # over the points
+        tokens = multiply_last(attention, values.transpose(1, 2), (self.latent + value_bias[:, None])[..., None])
+        tokens = tokens + trigonometric_series(tokens, self.weights.reshape(heads, 1, channels, -1))
+
+        query_bias = self.decoder_attn.bias.view(heads, 1, channels, 1)
+        attention = multiply_last(tokens, queries, (tokens * query_bias).sum(2, keepdim=True)).softmax(dim=1)  # tokens
+        back = multiply_last(tokens.transpose(1, 2), attention).reshape(width, -1)
+        return from_patches(_add_transposed(rows, back), patch, x.shape[2:])

@@ -79,7 +79,9 @@ class Up(nn.Module):
         """Map ``(batch, c, *grid / 2)`` and ``(batch, in_channels - c, *grid)`` to ``(batch, out_channels, *grid)``."""
         mode = LINEAR_INTERPOLATION[skip.ndim - 2]
         fine = functional.interpolate(coarse, size=skip.shape[2:], mode=mode, align_corners=True)
-        return self.conv(torch.cat([skip, fine], dim=1))
+        # Joined with channels last: of fields that differ in that torch makes one with channels first, and convolutions
+        # then bring every field into another order and back.
+        return self.conv(torch.cat([skip.movedim(1, -1), fine.movedim(1, -1)], dim=-1).movedim(-1, 1))
 
 
 class LSM(nn.Module):

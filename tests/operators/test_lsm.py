@@ -8,7 +8,14 @@ import torch
 from scipy import ndimage
 from scipy.special import ndtr, softmax
 
-from operators.layers.neural_spectral_block import NeuralSpectralBlock, from_patches, to_patches
+import operators.layers.neural_spectral_block as block_module
+from operators.layers.neural_spectral_block import (
+    NeuralSpectralBlock,
+    from_patches,
+    multiply_last,
+    project,
+    to_patches,
+)
 from operators.models import LSM
 
 
@@ -159,7 +166,7 @@ def test_patches_are_cut_and_put_together_again(grid, patch):
     patches = to_patches(x, patch)
     torch.testing.assert_close(from_patches(patches, patch, grid), x, rtol=0, atol=0)
     first = x[0][(slice(None), *(slice(p) for p in patch))].flatten(1).T
-    torch.testing.assert_close(patches[0], first, rtol=0, atol=0)
+    torch.testing.assert_close(patches[:, 0], first, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("grid", [(1,), (17,), (1, 40), (33, 16), (16, 2, 17)])
@@ -220,3 +227,62 @@ def test_input_that_does_not_fit_is_refused():
         model(torch.zeros(1, 2, 16))
     with pytest.raises(ValueError, match="a single point on the coarsest scale"):
         model(torch.zeros(1, 2, 9, 16))
+
+
+@pytest.mark.parametrize("transposed", ["", "a", "b", "ab"])
+@pytest.mark.parametrize("onto", [None, (2, 3, 4, 9), (2, 3, 1, 9), (2, 1, 4, 1)])
+def test_products_of_matrices_on_the_last_axis(transposed, onto):
+    """Values, gradients and gradients of gradients, whatever lies transposed in memory, which gradients then do too."""
+    torch.manual_seed(0)
+    a, b = (
+        torch.randn(2, *(shape[::-1] if name in transposed else shape), 9, dtype=torch.float64)
+        for name, shape in (("a", (3, 5)), ("b", (5, 4)))
+    )
+    onto = None if onto is None else torch.randn(onto, dtype=torch.float64)
+    operands = [t.requires_grad_() for t in (a, b, onto) if t is not None]
+
+    def product(a, b, *onto):
+        a, b = (t.transpose(1, 2) if name in transposed else t for name, t in (("a", a), ("b", b)))
+        return multiply_last(a, b, *onto)
+
+    left, right = (t.transpose(1, 2) if name in transposed else t for name, t in (("a", a), ("b", b)))
+    expected = torch.einsum("hikn,hkjn->hijn", left, right) + (0 if onto is None else onto)
+    torch.testing.assert_close(product(*operands), expected)
+    assert torch.autograd.gradcheck(product, operands, fast_mode=True)
+    assert torch.autograd.gradgradcheck(product, operands, fast_mode=True)
+    gradients = torch.autograd.grad(product(*operands).sum(), (a, b))
+    assert all(gradient.is_contiguous() for gradient in gradients)
+
+
+def test_projections_have_the_gradients_of_their_formula():
+    torch.manual_seed(0)
+    operands = [torch.randn(n, 6, dtype=torch.float64, requires_grad=True) for n in (7, 2, 3, 4)]
+    for found, weight in zip(project(*operands), operands[1:], strict=True):
+        torch.testing.assert_close(found, weight @ operands[0].T)
+    assert torch.autograd.gradcheck(project, operands, fast_mode=True)
+
+
+@pytest.mark.parametrize("grid", [(8, 12), (4, 4)])
+def test_both_ways_of_a_block_agree(grid, monkeypatch):
+    """Autocast, compilers and other devices have plain operations."""
+    torch.manual_seed(0)
+    block = NeuralSpectralBlock(2, 8, n_basis=3, n_tokens=2, n_heads=4).double()
+    x = torch.randn(2, 8, *grid, dtype=torch.float64, requires_grad=True)
+    results = []
+    for by_library in (False, True):
+        monkeypatch.setattr(block_module, "_by_library", lambda _, by_library=by_library: by_library)
+        y = block(x, (2, 4))
+        results.append([y, *torch.autograd.grad(y.square().sum(), [x, *block.parameters()])])
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+
+
+def test_a_model_trains_under_autocast():
+    torch.manual_seed(0)
+    model = LSM(1, 1, width=8, n_heads=2)
+    x = torch.randn(3, 1, 32, 32)
+    full = model(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = model(x)
+        low.float().square().mean().backward()
+    assert all(torch.isfinite(p.grad).all() and p.grad.dtype == torch.float32 for p in model.parameters())
+    assert (low - full).norm() <= 0.1 * full.norm()  # 2^-9 a product, through some forty layers

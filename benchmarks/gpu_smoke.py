@@ -5,7 +5,9 @@
 
 Each option of ``configs/model`` but `LEFT_OUT` is trained by `operators.trainer.train` for two epochs of eight steps on
 made-up 64 x 64 fields: on the CPU and on the device in 32 bits, which must agree, and on the device in half precision,
-where the loss must come near. Samples per second are those of the second epoch, reading and validation included.
+where the loss must come near. Samples per second are those of the second epoch, reading and validation included. A loss
+hardly sees what a few weights do, so the gradient of each parameter in one step is compared as well, and the parameter
+that is furthest apart is named.
 """
 
 import argparse
@@ -22,6 +24,8 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 import configs
+from operators.predict import load
+from operators.run_folder import LAST
 from operators.trainer import TrainingResult, train
 
 BATCH, STEPS = 16, 8
@@ -31,6 +35,9 @@ AGREE = 1e-3  # of losses after 16 steps in 32 bits, which each round to 6e-8
 # They need files, are `scot` in sizes that the CPU would train for hours, or want the stencils of linear systems.
 LEFT_OUT = ("poseidon", "pretrained", "scot_t", "scot_s", "scot_b", "scot_l", "learned_multigrid")
 NEAR = 0.05  # of losses in half precision: bfloat16 has 8 bits
+# Of gradients, over their size or a hundredth of that of the network's largest: they are read off weights, which a step
+# of size 1 changed, and are right to the last digits of those.
+GRADIENTS_AGREE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -70,14 +77,45 @@ class MadeUp:
         return self.arrays[split][name][start:stop]
 
 
-def trained(model: str, device: str, precision: int | str) -> TrainingResult:
-    """Two epochs of a model."""
+def configuration(model: str, device: str, precision: int | str, *more: str) -> dict[str, Any]:
+    """Of a training of a model, without its folder."""
     with initialize_config_module("configs", version_base="1.3"):
-        composed = compose("train", [*OVERRIDES, f"model={model}", f"trainer.batch_size={BATCH}", "trainer.epochs=2"])
+        composed = compose("train", [*OVERRIDES, f"model={model}", f"trainer.batch_size={BATCH}", *more])
     config: Any = OmegaConf.to_container(composed, resolve=True)
     config["trainer"] |= {"device": device, "precision": precision}
+    return dict(config)
+
+
+def trained(model: str, device: str, precision: int | str) -> TrainingResult:
+    """Two epochs of a model."""
+    config = configuration(model, device, precision, "trainer.epochs=2")
     with tempfile.TemporaryDirectory() as folder:
         return train({**config, "out": folder}, MadeUp())  # type: ignore[arg-type]
+
+
+def gradients(model: str, device: str) -> dict[str, torch.Tensor]:
+    """Of the first step's loss, by each parameter: what a step of size 1 takes off the weights."""
+    weights = []
+    for rate in (0, 1):
+        one_step = ("trainer.epochs=1", f"optimizer.lr={rate}", "optimizer.momentum=0", "optimizer.nesterov=false")
+        config = configuration(model, device, 32, *one_step)
+        store = MadeUp(sizes={"train": BATCH, "validation": BATCH, "test": 1})
+        with tempfile.TemporaryDirectory() as folder:
+            train({**config, "out": folder}, store)  # type: ignore[arg-type]
+            weights.append(dict(load(Path(folder) / LAST, "cpu").operator.named_parameters()))
+    before, after = weights
+    return {name: (before[name] - after[name]).detach() for name in before}
+
+
+def apart_in_gradients(model: str, device: str) -> tuple[float, str]:
+    """The largest difference between a parameter's gradients on the CPU and on the device, and whose it is."""
+    here, there = gradients(model, "cpu"), gradients(model, device)
+    largest = max(gradient.norm().item() for gradient in here.values())
+    apart = {
+        name: ((here[name] - there[name]).norm() / here[name].norm().clamp(min=largest / 100)).item() for name in here
+    }
+    worst = max(apart, key=lambda name: apart[name])
+    return apart[worst], worst
 
 
 def smoke(model: str, device: str) -> tuple[str, bool]:
@@ -94,7 +132,10 @@ def smoke(model: str, device: str) -> tuple[str, bool]:
         rate = BATCH * STEPS / result.history[-1]["seconds"]
         cells.append(f"{precision!s:>4}: {rate:8.0f} samples/s, {apart:.0e} apart{'' if good else ' (TOO FAR)'}")
         well &= good
-    return "  ".join(cells), well
+    apart, worst = apart_in_gradients(model, device)
+    good = apart <= GRADIENTS_AGREE
+    cells.append(f"gradients {apart:.0e} apart, {worst}{'' if good else ' (TOO FAR)'}")
+    return "  ".join(cells), well and good
 
 
 def main() -> int:

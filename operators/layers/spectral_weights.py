@@ -88,6 +88,16 @@ class DenseSpectralWeight(nn.Module):
         return torch.bmm(x, self.dense(kept).flatten(2).permute(2, 0, 1))
 
 
+def _by_factors(x: Tensor, factor_by_factor: int, reconstructed: int) -> bool:
+    """Whether to send `x` through one factor after the other, which take so many multiplications, or both ways do.
+
+    Elsewhere than on a CPU it is launches that count, and the weights are multiplied out. There is another reason: on an
+    H200 with torch 2.11 a TFNO that went through its factors trained otherwise than on a CPU (`benchmarks.gpu_smoke`, losses
+    2e-3 apart), and patches of an MG-TFNO, whose weights were multiplied out, did not. The cause was not found.
+    """
+    return x.device.type == "cpu" and factor_by_factor <= reconstructed
+
+
 def _along_modes(core: Tensor, *factors: Tensor) -> Tensor:
     """Multiply a Tucker core by the factors of its modes; shape (wavenumbers, in rank, out rank)."""
     for factor in reversed(factors):  # each takes the last axis and puts its own first
@@ -157,14 +167,15 @@ class TuckerSpectralWeight(nn.Module):
         """Multiply each wavenumber's channels by its matrix; see `DenseSpectralWeight.forward`."""
         into, out, *modes = _complex(self.factors)
         modes = [factor[chosen] for factor, chosen in zip(modes, kept, strict=True)]
-        product = _along_modes if torch.compiler.is_compiling() else _AlongModes.apply
+        plain = x.device.type != "cpu" or torch.compiler.is_compiling()
+        product = _along_modes if plain else _AlongModes.apply
         mix: Tensor = product(torch.view_as_complex(self.core), *modes)
         rank_in, rank_out, channels_in, channels_out = into.shape[1], out.shape[1], len(into), len(out)
         # The same product in either order; a large batch pays for multiplying the weights out first.
         batch = x.shape[1]
         factor_by_factor = batch * (channels_in * rank_in + rank_in * rank_out + rank_out * channels_out)
         reconstructed = channels_in * rank_out * (rank_in + channels_out) + batch * channels_in * channels_out
-        if factor_by_factor <= reconstructed:
+        if _by_factors(x, factor_by_factor, reconstructed):
             return torch.bmm(x @ into, mix) @ out.T
         return torch.bmm(x, into @ mix @ out.T)
 
@@ -217,7 +228,7 @@ class CPSpectralWeight(nn.Module):
         (channels_in, terms), channels_out, batch = into.shape, len(out), x.shape[1]
         factor_by_factor = batch * (channels_in + 1 + channels_out) * terms
         reconstructed = channels_in * channels_out * terms + batch * channels_in * channels_out
-        if factor_by_factor <= reconstructed:
+        if _by_factors(x, factor_by_factor, reconstructed):
             return (x @ into) * self._wavenumbers(kept)[:, None] @ out.T
         return torch.bmm(x, self.dense(kept).flatten(2).permute(2, 0, 1))
 
@@ -270,7 +281,7 @@ class TTSpectralWeight(nn.Module):
         mix = mixed.flatten(2).permute(2, 0, 1)
         factor_by_factor = batch * (channels_in + channels_out) * rank
         reconstructed = channels_in * rank * channels_out + batch * channels_in * channels_out
-        if factor_by_factor <= reconstructed:
+        if _by_factors(x, factor_by_factor, reconstructed):
             return torch.bmm(x @ into, mix)
         return torch.bmm(x, into @ mix)
 

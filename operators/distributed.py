@@ -100,6 +100,12 @@ class Ranks:
         return result
 
 
+# A group's destructor waits for its threads. Where an error ends a training, the last to hold the group can be a Python
+# object that goes away with the frames, and a thread that then waits for Python is waited for in vain: runs whose loss
+# was not finite were seen to hang, one in fifteen. Held here, groups live until Python ends.
+_groups: list[Any] = []
+
+
 @contextmanager
 def started(device: str) -> Iterator[Ranks]:
     """The ranks that ``torchrun`` started, or this process alone, for the time of a training.
@@ -129,6 +135,7 @@ def started(device: str) -> Iterator[Ranks]:
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    _groups.append(dist.group.WORLD)
     try:
         with warnings.catch_warnings():
             # Of no consequence here: how gradients of spectral weights lie in memory, and that a model's output is a

@@ -91,9 +91,9 @@ class DenseSpectralWeight(nn.Module):
 def _by_factors(x: Tensor, factor_by_factor: int, reconstructed: int) -> bool:
     """Whether to send `x` through one factor after the other, which take so many multiplications, or both ways do.
 
-    Elsewhere than on a CPU it is launches that count, and the weights are multiplied out. There is another reason: on an
-    H200 with torch 2.11 a TFNO that went through its factors trained otherwise than on a CPU (`benchmarks.gpu_smoke`, losses
-    2e-3 apart), and patches of an MG-TFNO, whose weights were multiplied out, did not. The cause was not found.
+    Elsewhere than on a CPU it is launches that count, and the weights are multiplied out. There is another reason: on
+    an H200 with torch 2.11 a TFNO that went through its factors trained otherwise than on a CPU (losses 2e-3 apart in
+    `benchmarks.gpu_smoke`), and an MG-TFNO, whose weights were multiplied out, did not. The cause was not found.
     """
     return x.device.type == "cpu" and factor_by_factor <= reconstructed
 

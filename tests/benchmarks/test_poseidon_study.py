@@ -28,5 +28,5 @@ def test_rates_are_chosen_by_validation_before_runs_depend_on_them(tmp_path):
     left = ours.ready()
     assert len(left) == len(ours.planned()) - len(best) * len(study.FAMILIES)  # those of seed 0 at 64 are done
     assert left[0].size == 16
-    assert "78 runs" in ours.count()
+    assert "84 runs" in ours.count()
     assert "| FNO | 0.003 |" in study.tables(ours)

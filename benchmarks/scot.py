@@ -11,7 +11,6 @@ steps, over what is before the first.
 
 import argparse
 import ctypes
-import importlib
 import json
 import subprocess
 import sys
@@ -140,8 +139,6 @@ def resident(line: str) -> float:
 def memory_of(kind: str, samples: int) -> dict[str, float]:
     """What three training steps need at most, in this process."""
     model, (x, time) = network(kind).train(), batch(samples)
-    # Checkpointing loads this when first used, as every optimizer of torch does at its first step: 65 MB of Python.
-    importlib.import_module("torch._dynamo")
     ctypes.CDLL(None).malloc_trim(0)  # what making the weights left behind
     before = resident("VmRSS")
     for _ in range(3):

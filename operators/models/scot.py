@@ -27,11 +27,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from operators.layers.channel_linear import ChannelLinear
 from operators.layers.conditional_norm import ConditionalLayerNorm, UnconditionalLayerNorm
 from operators.layers.patches import PatchEmbedding, PatchMerging, PatchRecovery, PatchUnmerging
+from operators.layers.recompute import recomputed
 from operators.layers.resample import fourier_resample
 from operators.layers.residual_blocks import ConvNeXtBlock, ResNetBlock
 from operators.layers.window_attention import Pair, WindowAttention
@@ -169,7 +169,7 @@ class ScOTStage(nn.Module):
         """
         here = x
         for block in self.blocks:
-            here = checkpoint(block, here, time, use_reentrant=False) if checkpointing else block(here, time)
+            here = recomputed(block, here, time) if checkpointing else block(here, time)
         if self.downsample is not None:
             return here, self.downsample(here + x, time)
         if self.upsample is not None:

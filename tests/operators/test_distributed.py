@@ -107,6 +107,11 @@ CASES = {
     "ddp of a loss a batch": (2, {"loss": {"name": "relative_l1_by_group", "groups": [[0]]}}),
     "fsdp": (2, {"trainer": {"distributed": "fsdp"}}),
     "fsdp of a transformer": (2, {"trainer": {"distributed": "fsdp", "epochs": 2}, "model": SCOT}),
+    "ddp of recomputed layers": (2, {"model": SCOT | {"checkpointing": True}}),
+    "fsdp of recomputed layers": (
+        2,
+        {"trainer": {"distributed": "fsdp", "epochs": 2}, "model": SCOT | {"checkpointing": True}},
+    ),
     "fsdp in parts": (3, {"trainer": {"distributed": "fsdp", "accumulate": 2, "ema": 0.9}}),
 }
 

@@ -25,6 +25,7 @@ References
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ from operators.layers.channel_linear import channel_linear
 
 # Below, torch's products of one small matrix after the other are as fast.
 _FEWEST_MATRICES = 8
+# From here on a product by oneDNN and a transposition are faster than MKL's product of transposed rows.
+_MANY_CHANNELS = 64
 
 
 def to_patches(x: Tensor, patch: Sequence[int]) -> Tensor:
@@ -95,9 +98,13 @@ class _Projections(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         rows, *weights = ctx.saved_tensors
-        by_rows = gradients[0].t() @ weights[0]  # of transposed rows MKL makes more than oneDNN does
-        for gradient, weight in zip(gradients[1:], weights[1:], strict=True):
-            by_rows.addmm_(gradient.t(), weight)
+        if rows.shape[1] < _MANY_CHANNELS:
+            by_rows = gradients[0].t() @ weights[0]
+            for gradient, weight in zip(gradients[1:], weights[1:], strict=True):
+                by_rows.addmm_(gradient.t(), weight)
+        else:
+            products = (channel_linear(w.t(), g.t()) for g, w in zip(gradients, weights, strict=True))
+            by_rows = reduce(Tensor.add_, products).t().contiguous()
         return by_rows, *(channel_linear(gradient, rows.t()) for gradient in gradients)
 
 

@@ -33,6 +33,36 @@ from torch import Tensor, nn
 from operators.layers.tensor_ranks import cp_rank, tt_ranks, tucker_ranks
 
 
+class _ModeProducts(torch.autograd.Function):
+    """Products of rows and matrices that are strided in memory, each copied for the product and not kept.
+
+    `torch.bmm` would copy them one after the other, which takes longer than the products of a small batch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.bmm(x, weight.contiguous())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight = ctx.needs_input_grad
+        return (
+            torch.bmm(gradients[0], weight.contiguous().mH) if of_x else None,
+            torch.bmm(x.mH, gradients[0]) if of_weight else None,
+        )
+
+
+def _multiply_modes(x: Tensor, dense: Tensor) -> Tensor:
+    """Rows ``(modes, batch, in)`` times the matrix of each mode, of a weight ``(in, out, *modes)``."""
+    weight = dense.flatten(2).permute(2, 0, 1)
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return torch.bmm(x, weight)
+    product: Tensor = _ModeProducts.apply(x, weight)
+    return product
+
+
 def _complex_normal(shape: Sequence[int], standard_deviation: float) -> nn.Parameter:
     """Circular complex normal numbers as a real tensor ``(*shape, 2)``; E|z|^2 = standard_deviation^2."""
     return nn.Parameter(torch.randn(*shape, 2) * (standard_deviation / math.sqrt(2.0)))
@@ -85,7 +115,7 @@ class DenseSpectralWeight(nn.Module):
         -------
         Tensor, shape (modes, batch, out), complex
         """
-        return torch.bmm(x, self.dense(kept).flatten(2).permute(2, 0, 1))
+        return _multiply_modes(x, self.dense(kept))
 
 
 def _by_factors(x: Tensor, factor_by_factor: int, reconstructed: int) -> bool:
@@ -230,7 +260,7 @@ class CPSpectralWeight(nn.Module):
         reconstructed = channels_in * channels_out * terms + batch * channels_in * channels_out
         if _by_factors(x, factor_by_factor, reconstructed):
             return (x @ into) * self._wavenumbers(kept)[:, None] @ out.T
-        return torch.bmm(x, self.dense(kept).flatten(2).permute(2, 0, 1))
+        return _multiply_modes(x, self.dense(kept))
 
 
 class TTSpectralWeight(nn.Module):
@@ -278,7 +308,7 @@ class TTSpectralWeight(nn.Module):
         into = torch.view_as_complex(self.factors[0])[0]
         mixed = self._chain(kept, 1)  # (rank, out, wavenumbers)
         (channels_in, rank), channels_out, batch = into.shape, mixed.shape[1], x.shape[1]
-        mix = mixed.flatten(2).permute(2, 0, 1)
+        mix = mixed.flatten(2).permute(2, 0, 1).contiguous()
         factor_by_factor = batch * (channels_in + channels_out) * rank
         reconstructed = channels_in * rank * channels_out + batch * channels_in * channels_out
         if _by_factors(x, factor_by_factor, reconstructed):

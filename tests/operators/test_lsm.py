@@ -254,9 +254,10 @@ def test_products_of_matrices_on_the_last_axis(transposed, onto):
     assert all(gradient.is_contiguous() for gradient in gradients)
 
 
-def test_projections_have_the_gradients_of_their_formula():
+@pytest.mark.parametrize("channels", [6, 70])  # few and many are multiplied in different ways
+def test_projections_have_the_gradients_of_their_formula(channels):
     torch.manual_seed(0)
-    operands = [torch.randn(n, 6, dtype=torch.float64, requires_grad=True) for n in (7, 2, 3, 4)]
+    operands = [torch.randn(n, channels, dtype=torch.float64, requires_grad=True) for n in (7, 2, 3, 4)]
     for found, weight in zip(project(*operands), operands[1:], strict=True):
         torch.testing.assert_close(found, weight @ operands[0].T)
     assert torch.autograd.gradcheck(project, operands, fast_mode=True)

@@ -21,7 +21,8 @@ from datagen.evolve.work import counted
 from datagen.family import Family, LinearSystem, Sample
 from datagen.files import json_bytes, sha256, write_atomically
 from datagen.plan import ShardSolver
-from datagen.store import FORMAT_VERSION, Shard, Spec, code_version, shard_image
+from datagen.shard_image import shard_image
+from datagen.store import FORMAT_VERSION, Shard, Spec, code_version
 from solvers import Result
 
 TOLERATED_SHARE, TOLERATED = 0.05, 4  # failed draws: of all draws of a dataset, and however many draws there are

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from datagen.difficulty import label
 from datagen.family import Sample
 from datagen.files import json_bytes
-from datagen.store import DamagedShard, Shard, Spec, Store, read_array, well_boundaries
+from datagen.shard_image import well_boundaries
+from datagen.store import DamagedShard, Shard, Spec, Store, read_array
 
 
 def file_faults(

@@ -74,3 +74,16 @@ def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> No
     torch.set_rng_state(state["torch"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def by_library(x: torch.Tensor) -> bool:
+    """Whether torch's own operations serve, where we have others for the CPU.
+
+    Autocast and compilers know those, and other devices want few of them.
+
+    Parameters
+    ----------
+    x : Tensor
+        What is worked on.
+    """
+    return x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()

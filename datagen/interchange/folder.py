@@ -11,7 +11,8 @@ from datagen.files import json_bytes, remove_partials, sha256, sha256_of_file, w
 from datagen.folder import merge, prepare_folder, shard_defect, shard_locks
 from datagen.interchange.samples import Array, Samples
 from datagen.pdes.imported import Imported
-from datagen.store import FORMAT_VERSION, Shard, Spec, Store, code_version, shard_image
+from datagen.shard_image import shard_image
+from datagen.store import FORMAT_VERSION, Shard, Spec, Store, code_version
 
 
 def stored(store: Store, split: str) -> Samples:

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from operators.devices import by_library
 from operators.layers.by_dimension import CONVOLUTION
 from operators.layers.channel_linear import channel_linear
 
@@ -126,7 +127,7 @@ def project(rows: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
     >>> project(torch.ones(5, 2), torch.eye(2), torch.ones(3, 2))[1].shape
     torch.Size([3, 5])
     """
-    if _by_library(rows):
+    if by_library(rows):
         return tuple(weight @ rows.t() for weight in weights)
     result: tuple[Tensor, ...] = _Projections.apply(rows, *weights)
     return result
@@ -181,7 +182,7 @@ def multiply_last(a: Tensor, b: Tensor, onto: Tensor | None = None) -> Tensor:
     >>> multiply_last(torch.ones(2, 3, 4, 5), torch.ones(2, 4, 1, 5)).shape
     torch.Size([2, 3, 1, 5])
     """
-    if _by_library(a) or a.shape[-1] < _FEWEST_MATRICES:
+    if by_library(a) or a.shape[-1] < _FEWEST_MATRICES:
         product = torch.einsum("hikn,hkjn->hijn", a, b)
         return product if onto is None else product + onto
     result: Tensor = _Products.apply(a, b, a.new_zeros(()) if onto is None else onto)
@@ -202,15 +203,10 @@ class _AddTransposed(torch.autograd.Function):
 
 
 def _add_transposed(rows: Tensor, columns: Tensor) -> Tensor:
-    if _by_library(rows):
+    if by_library(rows):
         return rows + columns.t()
     result: Tensor = _AddTransposed.apply(rows, columns)
     return result
-
-
-def _by_library(x: Tensor) -> bool:
-    """Whether plain operations serve, which autocast and compilers know and of which other devices want few."""
-    return x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
 
 
 class _TrigonometricSeries(torch.autograd.Function):

@@ -41,6 +41,8 @@ def recomputed(function: Callable[..., Any], *inputs: Tensor) -> Any:
     >>> torch.allclose(x.grad, torch.ones(3).exp().cos() * torch.ones(3).exp())
     True
     """
+    if not torch.is_grad_enabled():
+        return function(*inputs)
     if torch.compiler.is_compiling():
         return checkpoint(function, *inputs, use_reentrant=False)
     device = inputs[0].device

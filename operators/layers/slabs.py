@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from operators.devices import by_library
+
 # Numbers of the widest field in a slab: 2 MB in single precision, and so much work that the tenth of a millisecond that
 # Python and autograd take for a slab does not count. Half and twice as many were measured to be as fast.
 SLAB = 2**19
@@ -92,8 +94,7 @@ def by_slabs(chain: Callable[..., Tensor], parameters: Iterable[Tensor], width: 
     line = leading[-1]
     rows = max(SLAB // (line * width), 1)
     x = fields[0]
-    whole = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-    if whole or leading.numel() <= rows * line:
+    if by_library(x) or leading.numel() <= rows * line:
         return chain(*fields)
     lines = [field.reshape(-1, line, field.shape[-1]) for field in fields]
     result: Tensor = _Slabs.apply(chain, rows, len(lines), *lines, *parameters)

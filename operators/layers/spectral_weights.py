@@ -30,6 +30,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from operators.devices import by_library
+from operators.layers.recompute import recomputed
 from operators.layers.tensor_ranks import cp_rank, tt_ranks, tucker_ranks
 
 
@@ -57,7 +59,7 @@ class _ModeProducts(torch.autograd.Function):
 def _multiply_modes(x: Tensor, dense: Tensor) -> Tensor:
     """Rows ``(modes, batch, in)`` times the matrix of each mode, of a weight ``(in, out, *modes)``."""
     weight = dense.flatten(2).permute(2, 0, 1)
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if by_library(x):
         return torch.bmm(x, weight)
     product: Tensor = _ModeProducts.apply(x, weight)
     return product
@@ -135,28 +137,6 @@ def _along_modes(core: Tensor, *factors: Tensor) -> Tensor:
     return core.flatten(0, -3)
 
 
-class _AlongModes(torch.autograd.Function):
-    """`_along_modes`, done again for the gradients: what is between would be a third of the weight's memory."""
-
-    @staticmethod
-    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
-        ctx.save_for_backward(*tensors)
-        return _along_modes(*tensors)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        again = torch.is_grad_enabled()  # gradients of gradients
-        wanted = ctx.needs_input_grad
-        tensors: list[Tensor] = list(ctx.saved_tensors)
-        if not again:
-            tensors = [t.detach().requires_grad_(needed) for t, needed in zip(tensors, wanted, strict=True)]
-        with torch.enable_grad():
-            product = _along_modes(*tensors)
-        chosen = [tensor for tensor, needed in zip(tensors, wanted, strict=True) if needed]
-        found = iter(torch.autograd.grad(product, chosen, gradients, create_graph=again))
-        return tuple(next(found) if needed else None for needed in wanted)
-
-
 class TuckerSpectralWeight(nn.Module):
     """A spectral weight in Tucker form: a small core, multiplied along every axis by a thin matrix.
 
@@ -197,9 +177,9 @@ class TuckerSpectralWeight(nn.Module):
         """Multiply each wavenumber's channels by its matrix; see `DenseSpectralWeight.forward`."""
         into, out, *modes = _complex(self.factors)
         modes = [factor[chosen] for factor, chosen in zip(modes, kept, strict=True)]
-        plain = x.device.type != "cpu" or torch.compiler.is_compiling()
-        product = _along_modes if plain else _AlongModes.apply
-        mix: Tensor = product(torch.view_as_complex(self.core), *modes)
+        core = torch.view_as_complex(self.core)
+        # What is between core and result would be a third of the weight's memory.
+        mix: Tensor = _along_modes(core, *modes) if by_library(x) else recomputed(_along_modes, core, *modes)
         rank_in, rank_out, channels_in, channels_out = into.shape[1], out.shape[1], len(into), len(out)
         # The same product in either order; a large batch pays for multiplying the weights out first.
         batch = x.shape[1]

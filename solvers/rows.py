@@ -22,7 +22,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 8
+LANES = 16
 
 
 def _sums(operation: str) -> Any:

@@ -172,9 +172,8 @@ class LearnedMultigrid(Multigrid):
         smallest = galerkin_operator(chosen, arena, level)
         layout, places = chosen.layouts[level + 1], chosen.places[level + 1]
         if min(layout.shape) > 1:
-            rows = layout.padded_row * 2 * layout.half_width
             where = places["diagonal"], places["links"], layout.split_size
-            take_off_twist(arena, rows, layout.half_width, layout.shape[-1], *where, *layers["squares"])
+            take_off_twist(arena, layout.split_rows, layout.half_width, layout.shape[-1], *where, *layers["squares"])
             fill_operator_ghosts(chosen, arena, level + 1)
         return smallest
 

@@ -148,7 +148,7 @@ def take_off_twist(arena, rows, half, width, diagonal, links, size, hidden, out)
         last = i + 1 == rows.size
         if not last:
             for f in range(5):
-                start = links + (f if f < 4 else 0) * size + rows[i if f < 4 else i + 1] + 1
+                start = links + (f if f < 4 else 0) * size + rows[i if f < 4 else i + 1]
                 for k in range(width):
                     field[f, k] = -arena[start + (k % 2) * half + k // 2]
         some = False
@@ -177,7 +177,7 @@ def take_off_twist(arena, rows, half, width, diagonal, links, size, hidden, out)
             g, both = bound[k], bound[k] + before[k]
             if both == zero and g == zero:
                 continue
-            at, ahead = rows[i] + 1 + (k % 2) * half + k // 2, rows[i] + 1 + ((k + 1) % 2) * half + (k + 1) // 2
+            at, ahead = rows[i] + (k % 2) * half + k // 2, rows[i] + ((k + 1) % 2) * half + (k + 1) // 2
             arena[diagonal + at] -= both
             arena[diagonal + ahead] -= both
             arena[links + at] += both

@@ -108,10 +108,10 @@ def copy_ghosts(arena, start, copies, first, last):  # type: ignore[no-untyped-d
 def _part(level, part):  # type: ignore[no-untyped-def]
     """Where the even points (0), the odd ones (1) or the one at the seam (2) begin in a row; their number; if odd."""
     if part == 0:
-        return 1, level[PLAIN_EVENS], 0
+        return 0, level[PLAIN_EVENS], 0
     if part == 1:
-        return level[HALF_WIDTH] + 1, level[ODDS], 1
-    return 1 + level[PLAIN_EVENS], level[EVENS] - level[PLAIN_EVENS], 0
+        return level[HALF_WIDTH], level[ODDS], 1
+    return level[PLAIN_EVENS], level[EVENS] - level[PLAIN_EVENS], 0
 
 
 # -- Phases over the rows [first, last) of a slab -------------------------------------------------------------------
@@ -141,7 +141,7 @@ def _relax(arena, level, products, rows, active, first, last, begin, divide):  #
 @_inner
 def _restrict(arena, level, coarse, rows, transfers, products, first, last):  # type: ignore[no-untyped-def]
     """Rows of the coarse right-hand side: the transposed interpolation of the residual."""
-    n, r0, e0, own = level[EVENS], level[RESIDUAL] + 1, coarse[CORRECTION] + 1, level[FIRST_TRANSFER]
+    n, r0, e0, own = level[EVENS], level[RESIDUAL], coarse[CORRECTION], level[FIRST_TRANSFER]
     begin, end, has_own = transfers[own, 0], transfers[own, 1], transfers[own, 2]
     for i in range(first, last):
         natural, parent = rows[i, ROW_NATURAL], rows[i, ROW_PARENT]
@@ -152,7 +152,7 @@ def _restrict(arena, level, coarse, rows, transfers, products, first, last):  # 
 @_inner
 def _prolong(arena, level, coarse, rows, transfers, products, active, first, last):  # type: ignore[no-untyped-def]
     """Add the interpolated coarse correction."""
-    x0, e0, half = level[ITERATE] + 1, coarse[CORRECTION] + 1, level[HALF_WIDTH]
+    x0, e0, half = level[ITERATE], coarse[CORRECTION], level[HALF_WIDTH]
     for i in range(first, last):
         parity, cell, here = rows[i, ROW_PARITY], rows[i, ROW_CELL], active[rows[i, ROW_CLASS]]
         x = x0 + rows[i, ROW_SPLIT]
@@ -174,7 +174,7 @@ def _prolong(arena, level, coarse, rows, transfers, products, active, first, las
 def _read_rows(arena, level, rows, natural, start, scale, first, last):  # type: ignore[no-untyped-def]
     """The right-hand side from a natural field."""
     for i in range(first, last):
-        even, origin = _U(level[RIGHT_SIDE] + 1 + rows[i, ROW_SPLIT]), _U(start + rows[i, ROW_NATURAL])
+        even, origin = _U(level[RIGHT_SIDE] + rows[i, ROW_SPLIT]), _U(start + rows[i, ROW_NATURAL])
         odd, odds = even + _U(level[HALF_WIDTH]), _U(level[ODDS])
         # Both in one loop: what is read is contiguous then, and the compiler takes it apart in vector instructions.
         for k in range(odds):
@@ -188,7 +188,7 @@ def _read_rows(arena, level, rows, natural, start, scale, first, last):  # type:
 def _write_rows(arena, level, rows, natural, start, scale, first, last):  # type: ignore[no-untyped-def]
     """The iterate to a natural field."""
     for i in range(first, last):
-        even, to = _U(level[ITERATE] + 1 + rows[i, ROW_SPLIT]), _U(start + rows[i, ROW_NATURAL])
+        even, to = _U(level[ITERATE] + rows[i, ROW_SPLIT]), _U(start + rows[i, ROW_NATURAL])
         odd, odds = even + _U(level[HALF_WIDTH]), _U(level[ODDS])
         for k in range(odds):
             natural[to + k + k] = scale * arena[even + k]
@@ -202,7 +202,7 @@ def _inner_product(arena, level, rows, first, last):  # type: ignore[no-untyped-
     """Right-hand side times iterate."""
     total = 0.0
     for i in range(first, last):
-        at = rows[i, ROW_SPLIT] + 1
+        at = rows[i, ROW_SPLIT]
         for odd in range(2):
             b, x = _U(level[RIGHT_SIDE] + at), _U(level[ITERATE] + at)
             for k in range(_U(level[ODDS] if odd else level[EVENS])):
@@ -228,12 +228,12 @@ def _couple_lines(arena, level, products, out, at, n, odd, link):  # type: ignor
 def _line_within_row(arena, level, products, pivots, closure, link, row):  # type: ignore[no-untyped-def]
     """Solve the tridiagonal system that one row of the last axis is, its neighbour rows given."""
     half, size, buffer = level[HALF_WIDTH], level[SPLIT_SIZE], level[BUFFER]
-    x = level[ITERATE] + row + 1
+    x = level[ITERATE] + row
     for odd in range(2):
         n = level[ODDS] if odd else level[EVENS]
-        _couple_lines(arena, level, products, buffer + odd * half, row + odd * half + 1, n, odd, link)
+        _couple_lines(arena, level, products, buffer + odd * half, row + odd * half, n, odd, link)
     points = level[EVENS] + level[ODDS]
-    coupling, pivot = level[LINKS] + link * size + row + 1, pivots + row + 1
+    coupling, pivot = level[LINKS] + link * size + row, pivots + row
     # Point i of the row lies in slot i // 2 of its half.
     y = arena[buffer]
     for i in range(1, points):
@@ -248,11 +248,11 @@ def _line_within_row(arena, level, products, pivots, closure, link, row):  # typ
         z = arena[pivot + here] * (arena[buffer + here] - arena[coupling + here] * z)
         arena[x + here] = z
     if closure:
-        d = level[DIAGONAL] + row + 1
+        d = level[DIAGONAL] + row
         surplus = arena[x] - arena[coupling + last] / arena[d] * arena[x + last]
         for i in range(points):
             here = (i % 2) * half + i // 2
-            arena[x + here] -= surplus * arena[closure + row + 1 + here]
+            arena[x + here] -= surplus * arena[closure + row + here]
 
 
 @_inner
@@ -381,13 +381,13 @@ def run_cycle(  # type: ignore[no-untyped-def]
                     _write_rows(arena, level, rows, target, 0, scale_out, first, last)
                     product += _inner_product(arena, level, rows, first, last)
                 elif kind == LOAD:
-                    _read_rows(arena, level, rows, arena, level[CORRECTION] + 1, one, first, last)
+                    _read_rows(arena, level, rows, arena, level[CORRECTION], one, first, last)
                 elif kind == STORE:
-                    _write_rows(arena, level, rows, arena, level[CORRECTION] + 1, one, first, last)
+                    _write_rows(arena, level, rows, arena, level[CORRECTION], one, first, last)
                 elif kind == CLEAR:
                     for i in range(first, last):
                         x = _U(level[ITERATE] + rows[i, ROW_SPLIT])
-                        for k in range(_U(2 * level[HALF_WIDTH])):
+                        for k in range(_U(level[HALF_WIDTH] + level[ODDS])):
                             arena[x + k] = 0
                 elif slab > 0:
                     continue  # what follows is done for all slabs at once

@@ -58,7 +58,7 @@ def workspace_size(plan: Plan) -> int:
 
 def _row_length(plan: Plan, number: int) -> int:
     """Of a row of the workspace while level `number` is coarsened."""
-    return (plan.layouts[number].shape[-1] + 1) // 2 + LANES
+    return ((plan.layouts[number].shape[-1] + 1) // 2 // LANES + 1) * LANES
 
 
 @_inner
@@ -195,7 +195,7 @@ def galerkin(arena, workspace, length, parents, cells, rows, count, half, entrie
             # The first group is that of the coarse point itself, whose weight is one.
             first, last = entries[e, 3], entries[e, 4]
             add_products(arena, arena, arena, count, total, parts, -1, last_products, first, last, cell, parts)
-            out = entries[e, 0] + rows[r] + 1
+            out = entries[e, 0] + rows[r]
             _take_apart(arena, arena, out, half, total, count, 1)
             if e == 0:
                 for k in range(count):
@@ -255,7 +255,7 @@ def factor_lines(arena, starts, steps, diagonal, link, pivots, closure):  # type
 def split(arena, start, rows, half, width, field, scale):  # type: ignore[no-untyped-def]
     """Write a plain field times `scale` as the split field that begins at `start`."""
     for r in range(rows.size):
-        _take_apart(arena, field, start + rows[r] + 1, half, r * width, width, scale)
+        _take_apart(arena, field, start + rows[r], half, r * width, width, scale)
 
 
 @_compiled
@@ -374,10 +374,10 @@ def setup_tables(plan: Plan, number: int) -> SetupTables:
     targets = table[level[c.FIRST_TARGET] :][: level[c.TARGET_COUNT]]
     fine, coarse = plan.layouts[number], plan.layouts[number + 1]
     # Columns by value, not by name inside the kernels: numba does not see when a name of another file changes.
-    # Of the coarse rows: positions of the row of 2 I in fine split fields, and of that of I in coarse natural ones;
+    # Of the coarse rows: positions of the points 2 I in fine split fields, and of the points I in coarse natural ones;
     # bits for the outer axes along which there is a point 2 I + 1.
     parents, cells, odd_exists = (targets[:, k].copy() for k in (c.ROW_PARENT, c.ROW_NATURAL, c.ROW_ODD_EXISTS))
-    rows = coarse.padded_row * 2 * coarse.half_width
+    rows = coarse.split_rows
     length = _row_length(plan, number)
     classes, *others = _interpolation_tables(plan, number, length)
     odds, evens = fine.shape[-1] // 2, (fine.shape[-1] + 1) // 2
@@ -483,7 +483,7 @@ def _galerkin_tables(plan: Plan, number: int, length: int) -> tuple[np.ndarray, 
                     products.append((coefficient[u, o], weight[v] + position))
             groups.append((own, first, len(products)))
             if number_of:
-                last_products.append((weight[u] + 1, number_of * length))
+                last_products.append((weight[u], number_of * length))
         start = places["diagonal"] if index == 0 else places["links"] + (index - 1) * coarser.split_size
         entries.append((start, first_group, len(groups), first_last, len(last_products)))
     return _table(entries, 5), _table(groups, 3), _table(products, 2), _table(last_products, 2)

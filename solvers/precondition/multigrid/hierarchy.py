@@ -22,7 +22,7 @@ from solvers.precondition.multigrid.galerkin import (
     split,
     workspace_size,
 )
-from solvers.precondition.multigrid.layout import BELOW, Offset
+from solvers.precondition.multigrid.layout import BELOW, FRONT, Offset
 from solvers.precondition.multigrid.schedule import Plan
 from solvers.precondition.multigrid.schedule import plan as make_plan
 from solvers.stencil import StencilOperator
@@ -70,7 +70,7 @@ class Hierarchy:
         if dtype != arena.dtype:
             single = before.arena if before is not None and before.plan is plan else _kept(plan, "single")
             if single is None:
-                single = np.zeros(plan.arena_size + workspace_size(plan), dtype=dtype)
+                single = _zeros(plan.arena_size + workspace_size(plan), dtype)
             single[: plan.coefficient_size] = arena[: plan.coefficient_size]
             arena = single
         fill_voids(plan, arena)
@@ -155,7 +155,7 @@ def _weights(plan: Plan, arena: np.ndarray, level: int, u: Offset) -> np.ndarray
 
 def _even_points(plan: Plan, level: int) -> tuple[slice, ...]:
     """Where the even points of a level lie in natural fields of the next."""
-    starts = [BELOW] * (len(plan.shape) - 1) + [1]
+    starts = [BELOW] * (len(plan.shape) - 1) + [FRONT]
     even = [(size + 1) // 2 for size in plan.layouts[level].shape]
     return tuple(slice(start, start + size) for start, size in zip(starts, even, strict=True))
 
@@ -189,6 +189,7 @@ def interpolation_matrix(plan: Plan, arena: np.ndarray, level: int) -> sp.csr_ar
 # -- Filling one ------------------------------------------------------------------------------------------------------
 
 
+_CACHE_LINE = 64  # bytes
 _KEPT = 64 * 2**20  # bytes of an arena that are kept for the next matrix
 _arenas = threading.local()
 
@@ -211,6 +212,13 @@ def _kept(plan: Plan, use: str) -> np.ndarray | None:
     return np.asarray(kept[1])
 
 
+def _zeros(size: int, dtype: np.dtype) -> np.ndarray:
+    """Zeros that begin on a cache line, as the rows of a layout are to."""
+    memory = np.zeros(size * dtype.itemsize + _CACHE_LINE, dtype=np.uint8)
+    start = -memory.ctypes.data % _CACHE_LINE
+    return memory[start : start + size * dtype.itemsize].view(dtype)
+
+
 def empty_arena(plan: Plan, dtype: np.dtype, scratch: bool) -> np.ndarray:
     """Room for the coefficients and the set-up's workspace; for the workspace of the cycle too, if it is no scratch.
 
@@ -220,10 +228,10 @@ def empty_arena(plan: Plan, dtype: np.dtype, scratch: bool) -> np.ndarray:
     """
     size = (plan.coefficient_size if scratch else plan.arena_size) + workspace_size(plan)
     if dtype == np.float64 and not scratch:
-        return np.zeros(size)
+        return _zeros(size, dtype)
     arena = _kept(plan, "double" if scratch else "single")
     if arena is None:
-        return np.zeros(size, dtype=dtype)
+        return _zeros(size, dtype)
     if any(plan.periodic):
         arena[:] = 0
     elif not scratch:
@@ -255,7 +263,7 @@ def fill_operator(
 ) -> None:
     """Write an operator, given by its diagonal and its forward links, into its level, times `scale`."""
     layout, places = plan.layouts[level], plan.places[level]
-    rows, points = layout.padded_row * 2 * layout.half_width, layout.shape[-1]
+    rows, points = layout.split_rows, layout.shape[-1]
     for index, field in enumerate([diagonal, *(links.get(offset) for offset in layout.links)]):
         start = places["diagonal"] + index * layout.split_size
         if field is None:
@@ -303,7 +311,8 @@ def _coarsen_and_fold(plan: Plan, arena: np.ndarray, level: int) -> float:
         if around and not fine.folds[axis]:
             for u in plan.weights:
                 turned = np.moveaxis(_weights(plan, arena, level, u), axis, 0)
-                turned[-1] = turned[BELOW if axis < fine.dimensions - 1 else 1]
+                first = BELOW if axis < fine.dimensions - 1 else FRONT
+                turned[first + plan.layouts[level + 1].shape[axis]] = turned[first]
     coefficients = {offset: operator_field(apart, passing, 1, offset) for offset in apart.stencil(1)}
     for axis, fold in enumerate(fine.folds):
         if fold:
@@ -388,7 +397,7 @@ def fill_interpolation(plan: Plan, arena: np.ndarray, level: int, matrix: Any) -
             f"interpolations: from level {level + 1} to {level}, each coarse point must keep its value (a weight of "
             "1 at the fine point of twice its index) and other points take theirs from coarse points next to them"
         )
-    starts = np.array([BELOW] * (fine.dimensions - 1) + [1])[:, None]
+    starts = np.array([BELOW] * (fine.dimensions - 1) + [FRONT])[:, None]
     for offset in plan.weights:
         here = (u == np.array(offset)[:, None]).all(axis=0) & ~outside
         field = _weights(plan, arena, level, offset)
@@ -397,7 +406,8 @@ def fill_interpolation(plan: Plan, arena: np.ndarray, level: int, matrix: Any) -
         for axis, around in enumerate(fine.periodic):
             if around and not fine.folds[axis] and offset[axis] == -1:
                 turned = np.moveaxis(field, axis, 0)
-                turned[BELOW if axis < fine.dimensions - 1 else 1] = turned[-1]
+                first = BELOW if axis < fine.dimensions - 1 else FRONT
+                turned[first] = turned[first + coarse.shape[axis]]
 
 
 def fill_weight_ghosts(plan: Plan, arena: np.ndarray, level: int) -> None:
@@ -417,7 +427,7 @@ def fill_weight_ghosts(plan: Plan, arena: np.ndarray, level: int) -> None:
 
     def at(axis: int, index: int) -> tuple[slice | int, ...]:
         """Coarse points with one index along an axis; -1 and the size are ghosts."""
-        return (slice(None),) * axis + (index + (BELOW if axis < fine.dimensions - 1 else 1),)
+        return (slice(None),) * axis + (index + (BELOW if axis < fine.dimensions - 1 else FRONT),)
 
     for axis in around:
         for u, weight in weights.items():

@@ -11,6 +11,10 @@ Gauss-Seidel in colours vectorises.
 *Natural*: fields of a level that the next finer one reads and writes (the restricted residual, the correction, the
 interpolation weights): plain rows with a ghost at both ends. The coarse points of a row are its even ones.
 
+Each such run of points begins on a multiple of `LANES`, the length of a vector: the ghost before it is the last of
+`FRONT` slots of which the others are never touched. Of the numbers that a row of a stencil reads, all but those of the
+left or of the right neighbours then lie on whole cache lines, and arrive twice as fast.
+
 Points that do not exist (ghosts, points outside a mask) have no links and no right-hand side, and get a unit diagonal
 when the set-up is done; they stay zero without a single branch in the kernels. Ghosts of periodic axes are copies.
 """
@@ -23,10 +27,18 @@ from math import prod
 
 import numpy as np
 
+from solvers.rows import LANES
+
 Offset = tuple[int, ...]
 
 BELOW = 2  # ghosts below index 0 of all axes but the last; one above
+FRONT = LANES  # slots before the first point of the last axis, of which one is a ghost
 _OUTER = slice(BELOW, -1)
+
+
+def _slots(points: int) -> int:
+    """Length of a run of points with what is before it, a ghost beyond it, and whole blocks."""
+    return -(-(FRONT + points + 1) // LANES) * LANES
 
 
 def neighbours(dimensions: int) -> list[Offset]:
@@ -112,8 +124,8 @@ class LevelLayout:
 
     @cached_property
     def half_width(self) -> int:
-        """Slots of the even, and of the odd, points of a row: ghosts at both ends."""
-        return (self.shape[-1] + 1) // 2 + 2
+        """Slots of the even, and of the odd, points of a row."""
+        return _slots((self.shape[-1] + 1) // 2)
 
     @cached_property
     def padded_outer(self) -> tuple[int, ...]:
@@ -141,7 +153,7 @@ class LevelLayout:
 
     @cached_property
     def natural_width(self) -> int:
-        return self.shape[-1] + 2
+        return _slots(self.shape[-1])
 
     @cached_property
     def natural_size(self) -> int:
@@ -154,7 +166,7 @@ class LevelLayout:
     @cached_property
     def inside(self) -> tuple[slice, ...]:
         """The points of a natural field without its ghosts."""
-        return (*(_OUTER,) * (self.dimensions - 1), slice(1, -1))
+        return (*(_OUTER,) * (self.dimensions - 1), slice(FRONT, FRONT + self.shape[-1]))
 
     @cached_property
     def row_indices(self) -> np.ndarray:
@@ -167,17 +179,27 @@ class LevelLayout:
         """Number of each row among the padded ones."""
         return (self.row_indices + BELOW) @ np.array(self.row_strides, dtype=np.int64)
 
+    @cached_property
+    def split_rows(self) -> np.ndarray:
+        """Positions of the first points of all rows in split fields."""
+        return self.padded_row * 2 * self.half_width + FRONT
+
+    @cached_property
+    def natural_rows(self) -> np.ndarray:
+        """The same in natural fields."""
+        return self.padded_row * self.natural_width + FRONT
+
     def split_position(self, offset: Sequence[int]) -> int:
-        """Position of the points ``2 I + offset`` (I the coarse points of a row), relative to the row of ``2 I``."""
+        """Position of the points ``2 I + offset`` (I the coarse points of a row), relative to that of the points 2 I."""
         last = offset[-1]
-        half, slot = last % 2, 1 + (last - last % 2) // 2
+        half, slot = last % 2, (last - last % 2) // 2
         rows = sum(step * stride for step, stride in zip(offset, self.row_strides, strict=False))
         return (2 * rows + half) * self.half_width + slot
 
     def natural_position(self, offset: Sequence[int]) -> int:
-        """Position of the points ``I + offset``, relative to the row of I."""
+        """Position of the points ``I + offset``, relative to that of the points I."""
         rows = sum(step * stride for step, stride in zip(offset, self.row_strides, strict=False))
-        return rows * self.natural_width + 1 + offset[-1]
+        return rows * self.natural_width + offset[-1]
 
     @cached_property
     def split_copies(self) -> np.ndarray:
@@ -186,11 +208,11 @@ class LevelLayout:
         row, half, size = 2 * self.half_width, self.half_width, self.shape[-1]
         if self.periodic[-1]:
             evens, odds = (size + 1) // 2, size // 2
-            last = half + odds if size % 2 == 0 else evens
-            before_last = evens if size % 2 == 0 else half + odds
-            beyond = evens + 1 if size % 2 == 0 else half + odds + 1
-            for start in (self.padded_row * row).tolist():
-                ends = [(half, last), (0, before_last), (beyond, 1)]
+            last = half + odds - 1 if size % 2 == 0 else evens - 1
+            before_last = evens - 1 if size % 2 == 0 else half + odds - 1
+            beyond = evens if size % 2 == 0 else half + odds
+            for start in self.split_rows.tolist():
+                ends = [(half - 1, last), (-1, before_last), (beyond, 0)]
                 copies += [(start + ghost, start + point, 1) for ghost, point in ends]
         return np.array(copies + self._row_copies(row), dtype=np.int64).reshape(-1, 3)
 
@@ -200,8 +222,8 @@ class LevelLayout:
         copies: list[tuple[int, int, int]] = []
         width, size = self.natural_width, self.shape[-1]
         if self.periodic[-1]:
-            for start in (self.padded_row * width).tolist():
-                copies += [(start, start + size, 1), (start + size + 1, start + 1, 1)]
+            for start in self.natural_rows.tolist():
+                copies += [(start - 1, start + size - 1, 1), (start + size, start, 1)]
         return np.array(copies + self._row_copies(width), dtype=np.int64).reshape(-1, 3)
 
     def natural_folds(self, folds: Sequence[bool]) -> np.ndarray:
@@ -212,8 +234,8 @@ class LevelLayout:
         additions: list[tuple[int, int, int]] = []
         width = self.natural_width
         if folds[-1]:
-            starts = (np.arange(self.padded_rows) * width).tolist()
-            additions += [(start + 1, start + width - 1, 1) for start in starts]
+            starts = (np.arange(self.padded_rows) * width + FRONT).tolist()
+            additions += [(start, start + self.shape[-1], 1) for start in starts]
         number = np.arange(self.padded_rows).reshape(self.padded_outer)
         for axis, fold in enumerate(folds[:-1]):
             if fold:
@@ -238,7 +260,7 @@ class LevelLayout:
         """Views of the even and the odd points of a split field."""
         inner = values.reshape(self.split_shape)[(_OUTER,) * (self.dimensions - 1)]
         evens, odds = (self.shape[-1] + 1) // 2, self.shape[-1] // 2
-        return inner[..., 0, 1 : evens + 1], inner[..., 1, 1 : odds + 1]
+        return inner[..., 0, FRONT : FRONT + evens], inner[..., 1, FRONT : FRONT + odds]
 
     def join(self, values: np.ndarray) -> np.ndarray:
         """The split field `values` as a plain one, shape `shape`."""

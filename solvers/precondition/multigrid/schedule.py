@@ -14,11 +14,11 @@ import numpy as np
 
 from solvers.precondition.multigrid import cycle as c
 from solvers.precondition.multigrid.colours import RED_BLACK, SEAM, Colour, Smoother, colours_of
-from solvers.precondition.multigrid.layout import BELOW, LevelLayout, Offset, descend, forward, neighbours
+from solvers.precondition.multigrid.layout import BELOW, FRONT, LevelLayout, Offset, descend, forward, neighbours
 from solvers.rows import LANES
 
 EVERYWHERE = 0  # row of the colour table: all points
-_SLAB_POINTS = 2048
+_SLAB_POINTS = 4096
 _PHASE_COLUMNS = 10  # kind, colour, delay; for lines pivots, link, stride, length, first row, rows, closure
 
 
@@ -99,7 +99,7 @@ class Plan:
                 for name in ("iterate", "right side", "residual"):
                     take(number, name, layout.split_size)
         widest = max(2 * layout.half_width for layout in self.layouts)
-        take(0, "buffer", max(widest, self.layouts[-1].points) + LANES)
+        take(0, "buffer", (max(widest, self.layouts[-1].points) // LANES + 2) * LANES)
         return places, ends, coefficients, end
 
     @property
@@ -140,7 +140,7 @@ class Plan:
     def coefficient_place(self, level: int, point: Offset, offset: Offset) -> int:
         """Position of the coefficient that couples point ``2 I + point`` to its neighbour at `offset`.
 
-        Relative to the row of ``2 I``. Half of the links are stored with the neighbour.
+        Relative to that of the points ``2 I``. Half of the links are stored with the neighbour.
         """
         layout, places = self.layouts[level], self.places[level]
         if not any(offset):
@@ -234,7 +234,7 @@ class Plan:
         layout, index = self.layouts[number], self.layouts[number].row_indices
         table = np.zeros((len(index), c.ROW_COLUMNS), dtype=np.int64)
         bits = 1 << np.arange(index.shape[1])
-        table[:, c.ROW_SPLIT] = layout.padded_row * 2 * layout.half_width
+        table[:, c.ROW_SPLIT] = layout.split_rows
         table[:, c.ROW_PARITY] = (index % 2) @ bits
         at_seam = (index == np.array(layout.shape[:-1]) - 1) & np.array(layout.seams[:-1], dtype=bool)
         table[:, c.ROW_CLASS] = np.where(at_seam, SEAM, index % 2) @ 3 ** np.arange(index.shape[1])
@@ -242,11 +242,11 @@ class Plan:
             # Fields come from the user without ghosts.
             table[:, c.ROW_NATURAL] = np.arange(len(index)) * layout.shape[-1]
         else:
-            table[:, c.ROW_NATURAL] = layout.padded_row * layout.natural_width
+            table[:, c.ROW_NATURAL] = layout.natural_rows
         if number + 1 < len(self.layouts):
             coarser = self.layouts[number + 1]
             strides = np.array(coarser.row_strides, dtype=np.int64)
-            table[:, c.ROW_CELL] = (index // 2 + BELOW) @ strides * coarser.natural_width
+            table[:, c.ROW_CELL] = (index // 2 + BELOW) @ strides * coarser.natural_width + FRONT
         return table
 
     def _targets(self, number: int) -> np.ndarray:
@@ -256,9 +256,9 @@ class Plan:
         index = np.indices(outer).reshape(len(outer), -1).T if outer else np.zeros((1, 0), dtype=np.int64)
         table = np.zeros((len(index), c.ROW_COLUMNS), dtype=np.int64)
         strides = np.array(coarser.row_strides, dtype=np.int64)
-        table[:, c.ROW_NATURAL] = (index + BELOW) @ strides * coarser.natural_width
+        table[:, c.ROW_NATURAL] = (index + BELOW) @ strides * coarser.natural_width + FRONT
         strides = np.array(finer.row_strides, dtype=np.int64)
-        table[:, c.ROW_PARENT] = (2 * index + BELOW) @ strides * 2 * finer.half_width
+        table[:, c.ROW_PARENT] = (2 * index + BELOW) @ strides * 2 * finer.half_width + FRONT
         bits = 1 << np.arange(index.shape[1])
         table[:, c.ROW_ODD_EXISTS] = (2 * index + 1 < np.array(finer.shape[:-1], dtype=np.int64)) @ bits
         return table
@@ -302,7 +302,7 @@ class Plan:
         zero = (0,) * dimensions
         for u in self.weights:
             if has_residual(u):
-                products.append((self.weight_place(number, u) + 1, residual + layout.split_position(u)))
+                products.append((self.weight_place(number, u), residual + layout.split_position(u)))
         transfers.append((first, len(products), int(has_residual(zero))))
         for bits in range(2 ** (dimensions - 1)):
             for odd in (0, 1):

@@ -12,15 +12,19 @@ At a boundary face the half cell has conductance ``c_F = 2 a / h`` and the condi
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from datagen.grids import Grid
+from solvers import aligned
 from solvers.half_stencil import HalfStencil
 from solvers.row_sums import RowSums
 from solvers.stencil import StencilOperator
+
+_BLOCK = 2048  # cells whose faces stay in the first-level cache
+_U = np.uint64  # positions that cannot be negative: the loops become vector instructions
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,32 @@ def is_singular(boundary: Boundary, reaction: ArrayLike = 0.0) -> bool:
     return names <= {"neumann", PERIODIC} and not np.any(reaction)
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _join(resistance, conductance, lines, step, around, diagonal, above):  # type: ignore[no-untyped-def]
+    """Join all cells to their upper neighbours along an axis, by faces ``k = conductance / (r + r')``.
+
+    The fields are flat, of so many lines of cells with the neighbours `step` further on; ``around``: the last of a line
+    are joined to the first. Adds k to the diagonal of both, and writes -k above; the last cells' is left as it is.
+    """
+    length = resistance.size // lines
+    for line in range(lines):
+        end = (line + 1) * length - step
+        for first in range(line * length, end, _BLOCK):
+            start, stop, ahead = _U(first), _U(min(first + _BLOCK, end)), _U(step)
+            for i in range(start, stop):
+                above[i] = -conductance / (resistance[i] + resistance[i + ahead])
+            for i in range(start, stop):
+                diagonal[i] -= above[i]
+            for i in range(start, stop):
+                diagonal[i + ahead] -= above[i]
+        if around:
+            for i in range(end, end + step):
+                neighbour = i + step - length
+                above[i] = -conductance / (resistance[i] + resistance[neighbour])
+                diagonal[i] -= above[i]
+                diagonal[neighbour] -= above[i]
+
+
 def diffusion(
     coefficient: ArrayLike,
     grid: Grid,
@@ -192,7 +222,7 @@ def diffusion(
     half = mask is None and not any(isinstance(sides, str) for sides in boundary) and min(grid.shape) > 1
     steps = [tuple(int(i == axis) for i in range(dimension)) for axis in range(dimension)]
     offsets = [(0,) * dimension, *steps, *(tuple(-s for s in step) for step in steps if not half)]
-    stencil = np.zeros((len(offsets), *grid.shape))
+    stencil = aligned.empty((len(offsets), *grid.shape))
     stencil[0] = reaction
     load = np.zeros(grid.shape)
     for axis, (sides, h) in enumerate(zip(boundary, grid.spacing, strict=True)):
@@ -208,26 +238,17 @@ def diffusion(
     # Between cells only differences count: what is on the diagonal now is what the rows will sum to, in exact
     # arithmetic and where no conductance overflows.
     row_sums = RowSums.from_sums(stencil[0].reshape(-1))
-    resistance = 1 / a
+    resistance = 1 / a if mask is None else np.where(mask, 1 / a, np.inf)
     for axis, (sides, h) in enumerate(zip(boundary, grid.spacing, strict=True)):
-        diagonal, above, r = (np.moveaxis(x, axis, 0) for x in (stencil[0], stencil[1 + axis], resistance))
-        inside = None if mask is None else np.moveaxis(mask, axis, 0)
-        # Cells of an axis and their upper neighbours; a periodic one goes on from the last cell to the first.
-        cells: Any = slice(None, -1)
-        neighbours: Any = slice(1, None)
-        if isinstance(sides, str):
-            cells = np.arange(grid.shape[axis])
-            neighbours = np.roll(cells, -1)
-        face = r[cells] + r[neighbours]
-        np.divide(2 / h**2, face, out=face)
-        if inside is not None:
-            face[~(inside[cells] & inside[neighbours])] = 0
-        diagonal[cells] += face
-        diagonal[neighbours] += face
-        np.negative(face, out=face)
-        above[cells] = face
+        around = isinstance(sides, str)
+        above = stencil[1 + axis]
+        if not around:
+            np.moveaxis(above, axis, 0)[-1] = 0
+        lines, step = math.prod(grid.shape[:axis]), math.prod(grid.shape[axis + 1 :])
+        fields = resistance.reshape(-1), stencil[0].reshape(-1), above.reshape(-1)
+        _join(fields[0], 2 / h**2, lines, step, around, *fields[1:])
         if not half:
-            np.moveaxis(stencil[1 + dimension + axis], axis, 0)[neighbours] = face
+            stencil[1 + dimension + axis] = np.roll(above, 1, axis)
     stencil.flags.writeable = False
     if half:
         ahead = {step: (1 + axis, math.prod(grid.shape[axis + 1 :])) for axis, step in enumerate(steps)}

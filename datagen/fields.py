@@ -11,12 +11,17 @@ smoothness ``nu = alpha - d/2`` and inverse length ``tau``).
 The numbers ``xi_j`` are drawn in shells of growing ``max_i j_i``. A finer grid draws further shells and leaves the
 earlier ones as they are: every resolution gets the same coefficients for the wavenumbers it shares, which the published
 generators (normals of the shape of the grid) do not give.
+
+The sum is a matrix product along each axis. On large grids only the first modes, which hold nearly all of a field, are
+summed in double precision, and the many others in single: that takes half the time, and errs by 1e-9 to 1e-7 of the
+standard deviation, the more the rougher the field is.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +31,8 @@ from datagen.grids import Grid
 BASES = ("periodic", "neumann", "dirichlet")
 # Modes per axis over which `with_standard_deviation` sums: fixed, so that sigma does not depend on the grid.
 _NORMALISATION_MODES = {1: 65536, 2: 1024, 3: 128}
+# Modes per axis that are summed in double precision where the others are not, and how many there must be for that.
+_IN_DOUBLE, _MANY = 64, 128**2
 
 
 def wavenumbers(basis: str, modes: int, length: float) -> NDArray[np.float64]:
@@ -48,7 +55,9 @@ def wavenumbers(basis: str, modes: int, length: float) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=32)
-def _basis_matrix(basis: str, modes: int, points: tuple[float, ...], length: float) -> NDArray[np.float64]:
+def _basis_matrix(
+    basis: str, modes: int, points: tuple[float, ...], length: float, dtype: np.dtype[Any]
+) -> NDArray[Any]:
     """Orthonormal eigenfunctions at the points, shape ``(points, modes)``."""
     x = np.asarray(points)
     phase = np.outer(x, wavenumbers(basis, modes, length))
@@ -59,11 +68,12 @@ def _basis_matrix(basis: str, modes: int, points: tuple[float, ...], length: flo
         if basis == "periodic":
             matrix[:, 2::2] = np.sqrt(2 / length) * np.sin(phase[:, 2::2])
         matrix[:, 0] = np.sqrt(1 / length)
+    matrix = matrix.astype(dtype)
     matrix.flags.writeable = False
     return matrix
 
 
-def _expand_first(matrix: NDArray[np.float64], coefficients: NDArray[np.float64], basis: str) -> NDArray[np.float64]:
+def _expand_first(matrix: NDArray[Any], coefficients: NDArray[Any], basis: str) -> NDArray[Any]:
     """``coefficients.T @ matrix.T``, shape ``(rest, points)``, of coefficients ``(modes, rest)``.
 
     Cosines and sines of a box are even or odd about its middle, ``phi_j(L - x) = (-1)^j phi_j(x)``, and so are the
@@ -76,7 +86,7 @@ def _expand_first(matrix: NDArray[np.float64], coefficients: NDArray[np.float64]
     half = (points + 1) // 2
     even = coefficients[0::2].T @ matrix[:half, 0::2].T
     odd = coefficients[1::2].T @ matrix[:half, 1::2].T
-    values = np.empty((coefficients.shape[1], points))
+    values = np.empty((coefficients.shape[1], points), coefficients.dtype)
     np.subtract(even, odd, out=values[:, ::-1][:, :half])
     np.add(even, odd, out=values[:, :half])
     return values
@@ -207,11 +217,12 @@ class GaussianRandomField:
         resolved = [resolved_modes(b, n, grid.centring) for b, n in zip(self.bases, grid.shape, strict=True)]
         return tuple(resolved) if self.modes is None else tuple(min(n, self.modes) for n in resolved)
 
-    def _expand(self, coefficients: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
-        """``sum_j c_j prod_i phi_{j_i}(x_i)`` at the grid's points: matrix products along one axis after the other."""
+    def _expand(self, coefficients: NDArray[Any], grid: Grid) -> NDArray[Any]:
+        """``sum_j c_j prod_i phi_{j_i}(x_i)`` at the grid's points, in the precision of the coefficients."""
         field = coefficients
         for axis, (basis, length) in enumerate(zip(self.bases, self.lengths, strict=True)):
-            matrix = _basis_matrix(basis, field.shape[0], tuple(grid.coordinates(axis).tolist()), length)
+            points = tuple(grid.coordinates(axis).tolist())
+            matrix = _basis_matrix(basis, field.shape[0], points, length, field.dtype)
             # The axis that is expanded moves to the end, so d of them bring the axes back into order.
             rest = field.shape[1:]
             field = _expand_first(matrix, field.reshape(field.shape[0], -1), basis).reshape(*rest, grid.shape[axis])
@@ -235,23 +246,44 @@ class GaussianRandomField:
         cube = max(modes)
         normals = rng.standard_normal(cube ** len(modes))
         rank = _shell_rank(cube, len(modes))[tuple(slice(n) for n in modes)]
-        return self._expand(_standard_deviations(self, modes) * normals[rank], grid)
+        deviations, small, unit = _standard_deviations(self, modes)
+        first = tuple(slice(n) for n in deviations.shape)
+        field = self._expand(deviations * normals[rank[first]], grid)
+        if small is not None:
+            rest = small * normals.astype(np.float32)[rank]
+            field += np.multiply(unit, self._expand(rest, grid), dtype=np.float64)
+        return field
 
     def variance(self, grid: Grid) -> NDArray[np.float64]:
         """Pointwise variance ``sum_j lambda_j phi_j(x)^2`` over the modes that `sample` draws, shape ``grid.shape``."""
         variance = self.eigenvalues(self._modes(grid))
         for axis, (basis, length) in enumerate(zip(self.bases, self.lengths, strict=True)):
-            matrix = _basis_matrix(basis, variance.shape[0], tuple(grid.coordinates(axis).tolist()), length)
+            points = tuple(grid.coordinates(axis).tolist())
+            matrix = _basis_matrix(basis, variance.shape[0], points, length, variance.dtype)
             variance = np.tensordot(variance, matrix**2, axes=(0, 1))
         return np.ascontiguousarray(variance)
 
 
 @lru_cache(maxsize=4)
-def _standard_deviations(field: GaussianRandomField, modes: tuple[int, ...]) -> NDArray[np.float64]:
-    """``sqrt(lambda_j)``; the same for every sample of a family, hence remembered."""
+def _standard_deviations(
+    field: GaussianRandomField, modes: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float32] | None, float]:
+    """``sqrt(lambda_j)``; the same for every sample of a family, hence remembered.
+
+    Of the modes that are summed in double precision; of all, with zeros for those, where the others are summed in
+    single, divided by a power of two, lest they overflow; and that power.
+    """
     values = np.sqrt(field.eigenvalues(modes))
-    values.flags.writeable = False
-    return values
+    if len(modes) == 1 or max(modes) <= _IN_DOUBLE or values.size < _MANY:
+        values.flags.writeable = False
+        return values, None, 1.0
+    first = (slice(_IN_DOUBLE),) * len(modes)
+    unit = 2.0 ** math.frexp(float(values.max()))[1]
+    small = (values / unit).astype(np.float32)
+    small[first] = 0
+    large = values[first].copy()
+    large.flags.writeable = small.flags.writeable = False
+    return large, small, unit
 
 
 @lru_cache(maxsize=32)

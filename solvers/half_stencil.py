@@ -60,6 +60,16 @@ def _multiply(coefficients, terms, reach, p, q):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def _residual(coefficients, terms, reach, b, p, r):  # type: ignore[no-untyped-def]
+    """r = b - A p"""
+    for start in range(0, p.size, _BLOCK):
+        stop = min(start + _BLOCK, p.size)
+        _product(coefficients, terms, reach, p, r, start, stop)
+        for i in range(_U(start), _U(stop)):
+            r[i] = b[i] - r[i]
+
+
+@_compiled
 def _advance(coefficients, terms, reach, z, beta, p, q):  # type: ignore[no-untyped-def]
     """p = z + beta p, q = A p; returns p'q. A product follows as soon as the p that it reads is there."""
     n = p.size
@@ -193,6 +203,12 @@ class HalfStencil:
         q = np.empty_like(p)
         _multiply(self._flat, self._terms, self._reach, p, q)
         return q
+
+    def residual(self, b: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """``b - A x`` in one pass, a fresh array."""
+        r = np.empty_like(x)
+        _residual(self._flat, self._terms, self._reach, b, x, r)
+        return r
 
     def advance(self, z: np.ndarray, beta: float, p: np.ndarray, q: np.ndarray) -> float:
         """``p = z + beta p`` and ``q = A p`` in one pass; returns ``p'q``. z may be in single precision."""

@@ -113,7 +113,7 @@ class Registry(Generic[T]):
             If the name is unknown, or an argument is unknown or missing.
         """
         entry = self[name]
-        signature = inspect.signature(entry)
+        signature = _signature(entry)
         parameters = signature.parameters
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
             known = [n for n, p in parameters.items() if p.kind is not inspect.Parameter.POSITIONAL_ONLY]
@@ -140,6 +140,13 @@ class Registry(Generic[T]):
         return entry(*args, **arguments)
 
 
+# Remembered: a solve of a small system takes a few times what looking them up does.
+@functools.lru_cache(maxsize=256)
+def _signature(entry: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(entry)
+
+
+@functools.lru_cache(maxsize=256)
 def _hints(entry: Callable[..., Any]) -> dict[str, Any]:
     """Annotations of a function's or class's arguments; none where they cannot be resolved."""
     function = entry.func if isinstance(entry, functools.partial) else entry

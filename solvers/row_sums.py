@@ -44,7 +44,7 @@ class RowSums:
     def from_sums(cls, sums: np.ndarray) -> "RowSums":
         """Of the sums themselves, ``(n,)``."""
         facts = np.zeros(3)
-        gather(sums, facts)
+        _gather_blocks(sums, facts)
         return cls.from_facts(facts)
 
     @classmethod
@@ -76,6 +76,12 @@ def gather(sums, facts):  # type: ignore[no-untyped-def]
     facts[0] = largest
     facts[1] += total
     facts[2] += spoiled
+
+
+@njit(cache=True, nogil=True)
+def _gather_blocks(sums, facts):  # type: ignore[no-untyped-def]
+    for start in range(0, sums.size, _BLOCK):
+        gather(sums[start : start + _BLOCK], facts)
 
 
 @njit(cache=True, nogil=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from solvers import aligned
 from solvers.csr import Product
 from solvers.detect import detect
 from solvers.half_stencil import HalfStencil
@@ -204,6 +205,9 @@ class System:
 
     def residual(self, b: np.ndarray, x: np.ndarray) -> np.ndarray:
         """``b - A x``, a fresh array; in the memory of the product where that is nobody else's."""
+        if self._half is not None:
+            self.products += 1
+            return self._half.residual(b, x)
         Ax = self.matvec(x)
         return b - Ax if self._product is None else np.subtract(b, Ax, out=Ax)
 
@@ -225,7 +229,7 @@ class System:
 
     @cached_property
     def _image(self) -> np.ndarray:
-        return np.empty(self.shape[0], dtype=self.dtype)
+        return aligned.empty(self.shape[0], self.dtype)
 
     def _checked_product(self, x: np.ndarray) -> np.ndarray:
         y = np.asarray(self._black_box(x))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from solvers import aligned
 from solvers.krylov.best import Best
 from solvers.krylov.controls import Callback, Controls
 from solvers.krylov.driver import Correction, Outcome, run
@@ -110,7 +111,7 @@ def _iterate(problem: Correction) -> Outcome:
     best = Best(norm)
     start, rr = norm, float(np.vdot(r, r).real) if precondition is None else norm * norm
 
-    p = np.zeros_like(r)
+    p = aligned.zeros(r.shape, r.dtype)
     rz_old, p_size, largest_curvature = 1.0, 0.0, 0.0
     while budget[0] > 0:
         budget[0] -= 1

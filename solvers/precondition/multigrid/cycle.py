@@ -199,15 +199,12 @@ def _write_rows(arena, level, rows, natural, start, scale, first, last):  # type
 
 @njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, nogil=True, fastmath={"contract", "reassoc"})
 def _inner_product(arena, level, rows, first, last):  # type: ignore[no-untyped-def]
-    """Right-hand side times iterate."""
+    """Right-hand side times iterate; slots without a point hold zeros, so that a row is one loop."""
     total = 0.0
     for i in range(first, last):
-        at = rows[i, ROW_SPLIT]
-        for odd in range(2):
-            b, x = _U(level[RIGHT_SIDE] + at), _U(level[ITERATE] + at)
-            for k in range(_U(level[ODDS] if odd else level[EVENS])):
-                total += np.float64(arena[b + k]) * np.float64(arena[x + k])
-            at += level[HALF_WIDTH]
+        b, x = _U(level[RIGHT_SIDE] + rows[i, ROW_SPLIT]), _U(level[ITERATE] + rows[i, ROW_SPLIT])
+        for k in range(_U(level[HALF_WIDTH] + level[ODDS])):
+            total += np.float64(arena[b + k]) * np.float64(arena[x + k])
     return total
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from solvers import aligned
 from solvers.precondition.multigrid import cycle as c
 from solvers.precondition.multigrid.colours import COLOURS
 from solvers.precondition.multigrid.galerkin import (
@@ -70,7 +71,7 @@ class Hierarchy:
         if dtype != arena.dtype:
             single = before.arena if before is not None and before.plan is plan else _kept(plan, "single")
             if single is None:
-                single = _zeros(plan.arena_size + workspace_size(plan), dtype)
+                single = aligned.zeros(plan.arena_size + workspace_size(plan), dtype)
             single[: plan.coefficient_size] = arena[: plan.coefficient_size]
             arena = single
         fill_voids(plan, arena)
@@ -189,7 +190,6 @@ def interpolation_matrix(plan: Plan, arena: np.ndarray, level: int) -> sp.csr_ar
 # -- Filling one ------------------------------------------------------------------------------------------------------
 
 
-_CACHE_LINE = 64  # bytes
 _KEPT = 64 * 2**20  # bytes of an arena that are kept for the next matrix
 _arenas = threading.local()
 
@@ -212,13 +212,6 @@ def _kept(plan: Plan, use: str) -> np.ndarray | None:
     return np.asarray(kept[1])
 
 
-def _zeros(size: int, dtype: np.dtype) -> np.ndarray:
-    """Zeros that begin on a cache line, as the rows of a layout are to."""
-    memory = np.zeros(size * dtype.itemsize + _CACHE_LINE, dtype=np.uint8)
-    start = -memory.ctypes.data % _CACHE_LINE
-    return memory[start : start + size * dtype.itemsize].view(dtype)
-
-
 def empty_arena(plan: Plan, dtype: np.dtype, scratch: bool) -> np.ndarray:
     """Room for the coefficients and the set-up's workspace; for the workspace of the cycle too, if it is no scratch.
 
@@ -228,10 +221,10 @@ def empty_arena(plan: Plan, dtype: np.dtype, scratch: bool) -> np.ndarray:
     """
     size = (plan.coefficient_size if scratch else plan.arena_size) + workspace_size(plan)
     if dtype == np.float64 and not scratch:
-        return _zeros(size, dtype)
+        return aligned.zeros(size, dtype)
     arena = _kept(plan, "double" if scratch else "single")
     if arena is None:
-        return _zeros(size, dtype)
+        return aligned.zeros(size, dtype)
     if any(plan.periodic):
         arena[:] = 0
     elif not scratch:

@@ -190,7 +190,7 @@ class LevelLayout:
         return self.padded_row * self.natural_width + FRONT
 
     def split_position(self, offset: Sequence[int]) -> int:
-        """Position of the points ``2 I + offset`` (I the coarse points of a row), relative to that of the points 2 I."""
+        """Position of the points ``2 I + offset``, I the coarse points of a row, relative to that of the points 2 I."""
         last = offset[-1]
         half, slot = last % 2, (last - last % 2) // 2
         rows = sum(step * stride for step, stride in zip(offset, self.row_strides, strict=False))

@@ -230,11 +230,11 @@ def diffusion(
             if sides != PERIODIC:
                 raise ValueError(f"boundary of axis {axis} must be a pair of conditions or 'periodic', got {sides!r}")
             continue
-        values, diagonal, loads = (np.moveaxis(x, axis, 0) for x in (a, stencil[0], load))
         for place, side in zip((0, -1), sides, strict=True):
-            half_diagonal, half_load = side.eliminate(2 * values[place] / h)
-            diagonal[place] += half_diagonal / h
-            loads[place] += half_load / h
+            cells = (slice(None),) * axis + (place,)
+            half_diagonal, half_load = side.eliminate(2 * a[cells] / h)
+            stencil[0][cells] += half_diagonal / h
+            load[cells] += half_load / h
     # Between cells only differences count: what is on the diagonal now is what the rows will sum to, in exact
     # arithmetic and where no conductance overflows.
     row_sums = RowSums.from_sums(stencil[0].reshape(-1))
@@ -243,7 +243,7 @@ def diffusion(
         around = isinstance(sides, str)
         above = stencil[1 + axis]
         if not around:
-            np.moveaxis(above, axis, 0)[-1] = 0
+            above[(slice(None),) * axis + (-1,)] = 0
         lines, step = math.prod(grid.shape[:axis]), math.prod(grid.shape[axis + 1 :])
         fields = resistance.reshape(-1), stencil[0].reshape(-1), above.reshape(-1)
         _join(fields[0], 2 / h**2, lines, step, around, *fields[1:])

@@ -55,12 +55,10 @@ def wavenumbers(basis: str, modes: int, length: float) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=32)
-def _basis_matrix(
-    basis: str, modes: int, points: tuple[float, ...], length: float, dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    """Orthonormal eigenfunctions at the points, shape ``(points, modes)``."""
-    x = np.asarray(points)
-    phase = np.outer(x, wavenumbers(basis, modes, length))
+def _basis_matrix(basis: str, modes: int, grid: Grid, axis: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Orthonormal eigenfunctions at the points of an axis, shape ``(points, modes)``."""
+    length = grid.lengths[axis]
+    phase = np.outer(grid.coordinates(axis), wavenumbers(basis, modes, length))
     if basis == "dirichlet":
         matrix = np.sqrt(2 / length) * np.sin(phase)
     else:
@@ -220,9 +218,8 @@ class GaussianRandomField:
     def _expand(self, coefficients: NDArray[Any], grid: Grid) -> NDArray[Any]:
         """``sum_j c_j prod_i phi_{j_i}(x_i)`` at the grid's points, in the precision of the coefficients."""
         field = coefficients
-        for axis, (basis, length) in enumerate(zip(self.bases, self.lengths, strict=True)):
-            points = tuple(grid.coordinates(axis).tolist())
-            matrix = _basis_matrix(basis, field.shape[0], points, length, field.dtype)
+        for axis, basis in enumerate(self.bases):
+            matrix = _basis_matrix(basis, field.shape[0], grid, axis, field.dtype)
             # The axis that is expanded moves to the end, so d of them bring the axes back into order.
             rest = field.shape[1:]
             field = _expand_first(matrix, field.reshape(field.shape[0], -1), basis).reshape(*rest, grid.shape[axis])
@@ -257,9 +254,8 @@ class GaussianRandomField:
     def variance(self, grid: Grid) -> NDArray[np.float64]:
         """Pointwise variance ``sum_j lambda_j phi_j(x)^2`` over the modes that `sample` draws, shape ``grid.shape``."""
         variance = self.eigenvalues(self._modes(grid))
-        for axis, (basis, length) in enumerate(zip(self.bases, self.lengths, strict=True)):
-            points = tuple(grid.coordinates(axis).tolist())
-            matrix = _basis_matrix(basis, variance.shape[0], points, length, variance.dtype)
+        for axis, basis in enumerate(self.bases):
+            matrix = _basis_matrix(basis, variance.shape[0], grid, axis, variance.dtype)
             variance = np.tensordot(variance, matrix**2, axes=(0, 1))
         return np.ascontiguousarray(variance)
 

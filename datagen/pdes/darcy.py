@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -128,7 +129,7 @@ class Darcy(Family):
         )
         return field if self.coefficient == "binary" else field.with_standard_deviation(self.log_standard_deviation)
 
-    @property
+    @cached_property
     def mesh(self) -> Grid:
         """Cells of the unit box."""
         return Grid(as_shape(self.grid, self.dimension), (1.0,) * self.dimension)

@@ -38,7 +38,7 @@ def test_every_resolution_shares_the_coefficients_of_its_wavenumbers(basis):
 
     def project(values, on):
         for axis, count in enumerate(modes):
-            matrix = _basis_matrix(basis, count, tuple(on.coordinates(axis).tolist()), 1.0, np.dtype(float))
+            matrix = _basis_matrix(basis, count, on, axis, np.dtype(float))
             values = np.tensordot(values, matrix, axes=(0, 0)) / on.shape[axis]
         return values
 

@@ -5,7 +5,8 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
+def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
     """Write beside the place, fsync, rename, fsync the folder: after a crash the old file or the new one is there.
 
     Raises
@@ -33,14 +34,17 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     partial = path.with_name(f"{path.name}.{writer}.partial")
     try:
         with open(partial, "wb") as stream:
-            stream.write(content)
+            for piece in pieces:
+                stream.write(piece)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, path)
         sync_folder(path.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise OSError(error.errno, f"could not write {path} ({len(content):,} bytes): {error.strerror}") from error
+        raise OSError(
+            error.errno, f"could not write {path} ({sum(map(len, pieces)):,} bytes): {error.strerror}"
+        ) from error
 
 
 @contextmanager
@@ -139,9 +143,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def sha256(content: bytes | memoryview) -> str:
-    """Hexadecimal SHA-256 of bytes."""
-    return hashlib.sha256(content).hexdigest()
+def sha256(*pieces: bytes | memoryview) -> str:
+    """Hexadecimal SHA-256 of bytes, one piece after the other."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_and_hash(path: Path, pieces: Sequence[bytes | memoryview]) -> str:
+    """`write_atomically`, and `sha256` of what is written, at the same time: while one waits for the disk."""
+    with ThreadPoolExecutor(1) as beside:
+        digest = beside.submit(sha256, *pieces)
+        write_atomically(path, *pieces)
+        return digest.result()
 
 
 def sha256_of_file(path: Path) -> str:

@@ -19,9 +19,9 @@ from datagen.draw import attempts, draw
 from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.work import counted
 from datagen.family import Family, LinearSystem, Sample
-from datagen.files import json_bytes, sha256, write_atomically
+from datagen.files import json_bytes, write_and_hash, write_atomically
 from datagen.plan import ShardSolver
-from datagen.shard_image import shard_image
+from datagen.shard_image import ShardImage
 from datagen.store import FORMAT_VERSION, Shard, Spec, code_version
 from solvers import Result
 
@@ -218,6 +218,22 @@ def require_few_failures(spec: Spec, failures: Sequence[str]) -> None:
     )
 
 
+def _empty_image(spec: Spec, shard: Shard, first: Solved) -> ShardImage:
+    """The file of a shard, with a place for what its first sample has and all others will have."""
+    provenance = {
+        "sample": np.int64,
+        "attempt": np.int64,
+        "solver": "S32",
+        **({"level": LABEL_TYPE} if spec.level else {}),
+    }
+    records: dict[str, dict[str, Any]] = {
+        "provenance": provenance,
+        "cost": dict.fromkeys(first.costs, np.int64),
+        "quality": dict.fromkeys(first.quality, np.float64),
+    }
+    return ShardImage(spec, shard, dict.fromkeys(first.sample.scalars, np.float64), records)
+
+
 def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
     """Compute a shard and write it and its sidecar; returns the sidecar.
 
@@ -229,35 +245,33 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
         Of the dataset.
     """
     started = time.perf_counter()
-    family, count = spec.family, shard.stop - shard.start
-    fields = {f.name: np.empty((count, *family.stored_shape(f)), spec.dtype) for f in family.fields}
+    count = shard.stop - shard.start
     solver = ShardSolver(spec)
     solved: list[Solved] = []
     for row in range(count):
         one = solve_sample(spec, shard.split, shard.start + row, solver)
+        if not solved:
+            image = _empty_image(spec, shard, one)
         for name, values in {**one.sample.fields, **one.solution}.items():
-            fields[name][row] = values
-        # What the shard holds need not be held twice; without it a record takes some hundred bytes.
+            image.fields[name][row] = values
+        # What the image holds need not be held twice; without it a record takes some hundred bytes.
         solved.append(replace(one, sample=Sample({}, one.sample.scalars), solution={}))
         if one.failures:
             require_few_failures(spec, [reason for s in solved for reason in s.failures])
-    scalars = {name: np.array([s.sample.scalars[name] for s in solved]) for name in solved[0].sample.scalars}
-    costs = {name: np.array([s.costs[name] for s in solved], dtype=np.int64) for name in solved[0].costs}
-    quality = {name: np.array([s.quality[name] for s in solved]) for name in solved[0].quality}
-    records: dict[str, dict[str, NDArray[Any]]] = {
-        "provenance": {
-            "sample": np.arange(shard.start, shard.stop),
-            "attempt": np.array([s.attempt for s in solved]),
-            "solver": np.array([s.method.encode()[:32] for s in solved], dtype="S32"),
-            **({"level": np.full(count, label(spec.level).encode(), LABEL_TYPE)} if spec.level else {}),
-        },
-        "cost": costs,
-        "quality": quality,
+    provenance = {
+        "sample": range(shard.start, shard.stop),
+        "attempt": [s.attempt for s in solved],
+        "solver": [s.method.encode()[:32] for s in solved],
+        **({"level": [label(spec.level).encode()] * count} if spec.level else {}),
     }
+    costs, quality, scalars = (
+        {name: [record[name] for record in records] for name in records[0]}
+        for records in ([s.costs for s in solved], [s.quality for s in solved], [s.sample.scalars for s in solved])
+    )
+    image.fill(scalars, {"provenance": provenance, "cost": costs, "quality": quality})
     computed = time.perf_counter()
-    image = shard_image(spec, shard, fields, scalars, records)
     (folder / shard.split).mkdir(exist_ok=True)
-    write_atomically(folder / shard.file, image)
+    digest = write_and_hash(folder / shard.file, image.pieces())
     sidecar = {
         "format_version": FORMAT_VERSION,
         "status": "complete",
@@ -267,10 +281,10 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
         "samples": [shard.start, shard.stop],
         "seed": {"root": spec.seed, "spawn_key": ["family", "split", "sample", "attempt"]},
         "failed_attempts": {str(shard.start + i): list(s.failures) for i, s in enumerate(solved) if s.failures},
-        "totals": {name: int(values.sum()) for name, values in costs.items()},
+        "totals": {name: sum(values) for name, values in costs.items()},
         "relative_residuals": [float(f"{residual:.3g}") for residual in quality.get("relative_residual", ())],
-        "bytes": len(image),
-        "sha256": sha256(image),
+        "bytes": image.size,
+        "sha256": digest,
         "code_version": code_version(),
         "seconds": {
             "total": time.perf_counter() - started,

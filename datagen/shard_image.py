@@ -20,86 +20,169 @@ from datagen.store import FORMAT_VERSION, Shard, Spec, code_version
 _WELL_BOUNDARY = {"periodic": "PERIODIC", **dict.fromkeys(("outflow", "inflow", "absorbing", "unknown"), "OPEN")}
 
 
-def shard_image(
-    spec: Spec,
-    shard: Shard,
-    fields: Mapping[str, NDArray[Any]],
-    scalars: Mapping[str, NDArray[Any]],
-    records: Mapping[str, Mapping[str, NDArray[Any]]],
-) -> memoryview:
-    """The HDF5 file of a shard, in memory.
+class ShardImage:
+    """The HDF5 file of a shard: what HDF5 writes around the values, and the arrays that hold them.
+
+    HDF5 lays the file out and reserves the place of each array, which are then filled without it: nothing is held twice
+    or copied, and a disk that fills up meets our own writes, not HDF5's, which it would crash.
 
     Parameters
     ----------
     spec, shard
         What it is a shard of.
-    fields : mapping
-        By declared name, each ``(samples, *grid)``, outputs of evolutions ``(samples, frames, *grid)``; cast to the
-        spec's dtype.
     scalars : mapping
-        By name, each ``(samples,)``.
+        Type of the scalars by name.
     records : mapping
-        Groups "provenance", "cost" and "quality": arrays ``(samples,)`` by name.
+        Groups "provenance", "cost" and "quality": types by name.
+
+    Attributes
+    ----------
+    fields : dict
+        By declared name, to be filled: ``(samples, *grid)``, outputs of evolutions ``(samples, frames, *grid)``.
+    scalars : dict
+        By name, to be filled: ``(samples,)``.
+    records : dict
+        The same by group and name.
+    size : int
+        Bytes of the file.
     """
-    family, count = spec.family, shard.stop - shard.start
-    mesh = family.mesh
-    buffer = io.BytesIO()
-    # In memory first: bytes can be hashed and written atomically, and a full disk cannot leave a broken HDF5 file.
-    with h5py.File(buffer, "w", libver="v110") as file:
 
-        def dataset(path: str, values: NDArray[Any], **attributes: Any) -> None:
-            entry = file.create_dataset(path, data=np.ascontiguousarray(values), track_times=False)
-            for key, value in attributes.items():
-                entry.attrs[key] = value
+    def __init__(
+        self, spec: Spec, shard: Shard, scalars: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        family, count = spec.family, shard.stop - shard.start
+        mesh = family.mesh
+        self._frame = _Frame()
+        self._places: dict[int, NDArray[Any]] = {}
+        reserved = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        reserved.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        reserved.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        with h5py.File(self._frame, "w", libver="v110") as file:
 
-        file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["dataset_name"] = family.name
-        file.attrs["grid_type"] = "cartesian"
-        file.attrs["n_spatial_dims"] = mesh.dimension
-        file.attrs["n_trajectories"] = count
-        file.attrs["simulation_parameters"] = _strings([])
+            def describe(entry: h5py.Dataset, attributes: Mapping[str, Any]) -> None:
+                for key, value in attributes.items():
+                    entry.attrs[key] = value
 
-        file.create_group("dimensions").attrs["spatial_dims"] = _strings(mesh.axis_names)
-        dataset("dimensions/time", family.times.astype(np.float32), sample_varying=np.False_, time_varying=np.True_)
-        for axis, name in enumerate(mesh.axis_names):
-            coordinates = mesh.coordinates(axis).astype(np.float32)
-            dataset(f"dimensions/{name}", coordinates, sample_varying=np.False_, time_varying=np.False_)
+            def dataset(path: str, values: NDArray[Any], **attributes: Any) -> None:
+                describe(file.create_dataset(path, data=np.ascontiguousarray(values), track_times=False), attributes)
 
-        for place, kind, mask, values in well_boundaries(family):
-            group = file.create_group(place)
-            group.attrs["associated_dims"] = _strings([place.split("/")[1].split("_")[0]])
-            group.attrs["associated_fields"] = _strings([])
-            group.attrs["bc_type"] = kind
-            group.attrs["sample_varying"] = np.False_
-            group.attrs["time_varying"] = np.False_
-            dataset(f"{place}/mask", mask)
-            dataset(f"{place}/values", values)
+            def place(path: str, shape: tuple[int, ...], dtype: Any, **attributes: Any) -> NDArray[Any]:
+                entry = file.create_dataset(path, shape, dtype, track_times=False, dcpl=reserved)
+                describe(entry, attributes)
+                return self._places.setdefault(entry.id.get_offset(), np.empty(shape, dtype))
 
-        file.create_group("scalars").attrs["field_names"] = _strings(scalars)
-        for name, values in scalars.items():
-            dataset(f"scalars/{name}", values, sample_varying=np.True_, time_varying=np.False_)
+            file.attrs["format_version"] = FORMAT_VERSION
+            file.attrs["dataset_name"] = family.name
+            file.attrs["grid_type"] = "cartesian"
+            file.attrs["n_spatial_dims"] = mesh.dimension
+            file.attrs["n_trajectories"] = count
+            file.attrs["simulation_parameters"] = _strings([])
 
-        file.create_group("t0_fields").attrs["field_names"] = _strings(fields)
-        for field in family.fields:
-            dataset(
-                f"t0_fields/{field.name}",
-                fields[field.name].astype(spec.dtype, copy=False),
-                dim_varying=np.ones(mesh.dimension, dtype=bool),
-                sample_varying=np.True_,
-                time_varying=np.bool_(family.varies_in_time(field)),
-                units=field.units,
-                description=field.description,
-            )
-        for group_name in ("t1_fields", "t2_fields"):
-            file.create_group(group_name).attrs["field_names"] = _strings([])
+            file.create_group("dimensions").attrs["spatial_dims"] = _strings(mesh.axis_names)
+            dataset("dimensions/time", family.times.astype(np.float32), sample_varying=np.False_, time_varying=np.True_)
+            for axis, name in enumerate(mesh.axis_names):
+                coordinates = mesh.coordinates(axis).astype(np.float32)
+                dataset(f"dimensions/{name}", coordinates, sample_varying=np.False_, time_varying=np.False_)
 
-        for group_name, arrays in records.items():
-            for name, values in arrays.items():
-                dataset(f"{group_name}/{name}", values)
-        file["provenance"].attrs["spec"] = json_bytes(spec.as_dict()).decode()
-        file["provenance"].attrs["split"] = shard.split
-        file["provenance"].attrs["code_version"] = code_version()
-    return buffer.getbuffer()
+            for where, kind, mask, values in well_boundaries(family):
+                group = file.create_group(where)
+                group.attrs["associated_dims"] = _strings([where.split("/")[1].split("_")[0]])
+                group.attrs["associated_fields"] = _strings([])
+                group.attrs["bc_type"] = kind
+                group.attrs["sample_varying"] = np.False_
+                group.attrs["time_varying"] = np.False_
+                dataset(f"{where}/mask", mask)
+                dataset(f"{where}/values", values)
+
+            file.create_group("scalars").attrs["field_names"] = _strings(scalars)
+            self.scalars = {
+                name: place(f"scalars/{name}", (count,), dtype, sample_varying=np.True_, time_varying=np.False_)
+                for name, dtype in scalars.items()
+            }
+
+            file.create_group("t0_fields").attrs["field_names"] = _strings([field.name for field in family.fields])
+            self.fields = {
+                field.name: place(
+                    f"t0_fields/{field.name}",
+                    (count, *family.stored_shape(field)),
+                    np.dtype(spec.dtype),
+                    dim_varying=np.ones(mesh.dimension, dtype=bool),
+                    sample_varying=np.True_,
+                    time_varying=np.bool_(family.varies_in_time(field)),
+                    units=field.units,
+                    description=field.description,
+                )
+                for field in family.fields
+            }
+            for group_name in ("t1_fields", "t2_fields"):
+                file.create_group(group_name).attrs["field_names"] = _strings([])
+
+            self.records = {
+                group_name: {name: place(f"{group_name}/{name}", (count,), dtype) for name, dtype in types.items()}
+                for group_name, types in records.items()
+            }
+            file.require_group("provenance").attrs["spec"] = json_bytes(spec.as_dict()).decode()
+            file["provenance"].attrs["split"] = shard.split
+            file["provenance"].attrs["code_version"] = code_version()
+        self.size = self._frame.end
+
+    def fill(self, scalars: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]) -> None:
+        """Put in everything but the fields: a number a sample, by the same names."""
+        for places, values in ((self.scalars, scalars), *((self.records[group], records[group]) for group in records)):
+            for name, column in values.items():
+                places[name][:] = column
+
+    def pieces(self) -> list[memoryview]:
+        """The file, piece by piece: arrays as they are now, and between them what HDF5 wrote."""
+        pieces, end = [], 0
+        for offset, values in sorted(self._places.items()):
+            pieces += [self._frame.content(end, offset), values.reshape(-1).view(np.uint8).data]
+            end = offset + values.nbytes
+        return [*pieces, self._frame.content(end, self.size)]
+
+
+class _Frame(io.RawIOBase):
+    """A file as HDF5 wants one, that keeps what is written and no more: the places of the arrays stay empty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.end = self._position = 0
+        self._written: list[tuple[int, bytes]] = []
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.end}[whence]
+        return self._position
+
+    def write(self, content: Any) -> int:
+        self._written.append((self._position, bytes(content)))
+        self.end = max(self.end, self._position + len(content))
+        return len(content)
+
+    def truncate(self, size: int | None = None) -> int:
+        self.end = self._position if size is None else size
+        return self.end
+
+    def readinto(self, buffer: Any) -> int:
+        buffer[:] = self.content(self._position, self._position + len(buffer))
+        return len(buffer)
+
+    def content(self, start: int, stop: int) -> memoryview:
+        """The bytes of a range; zeros where nothing was written."""
+        content = bytearray(stop - start)
+        for offset, piece in self._written:
+            first, last = max(offset, start), min(offset + len(piece), stop)
+            if first < last:
+                content[first - start : last - start] = piece[first - offset : last - offset]
+        return memoryview(content)
 
 
 def well_boundaries(family: Family) -> Iterator[tuple[str, str, NDArray[np.bool_], NDArray[np.float32]]]:

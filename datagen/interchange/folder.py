@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from datagen.files import json_bytes, remove_partials, sha256, sha256_of_file, write_atomically
+from datagen.files import json_bytes, remove_partials, sha256_of_file, write_and_hash, write_atomically
 from datagen.folder import merge, prepare_folder, shard_defect, shard_locks
 from datagen.interchange.samples import Array, Samples
 from datagen.pdes.imported import Imported
-from datagen.shard_image import shard_image
+from datagen.shard_image import ShardImage
 from datagen.store import FORMAT_VERSION, Shard, Spec, Store, code_version
 
 
@@ -138,9 +138,14 @@ def _write_shard(samples: Samples, spec: Spec, shard: Shard, first: int, folder:
         group, name = place.split("/")
         records[group].setdefault(name, column[start:stop])
     seconds = [] if samples.seconds is None else [float(s) for s in samples.seconds[start:stop]]
-    image = shard_image(spec, shard, fields, records.pop("scalars"), records)
+    scalars = records.pop("scalars")
+    types = {group: {name: column.dtype for name, column in columns.items()} for group, columns in records.items()}
+    image = ShardImage(spec, shard, {name: column.dtype for name, column in scalars.items()}, types)
+    image.fill(scalars, records)
+    for name, values in fields.items():
+        image.fields[name][:] = values
     (folder / shard.split).mkdir(exist_ok=True)
-    write_atomically(folder / shard.file, image)
+    digest = write_and_hash(folder / shard.file, image.pieces())
     sidecar: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "status": "complete",
@@ -151,8 +156,8 @@ def _write_shard(samples: Samples, spec: Spec, shard: Shard, first: int, folder:
         "rows": [start, stop],
         "failed_attempts": {},
         "totals": {name: int(values.sum()) for name, values in records["cost"].items()},
-        "bytes": len(image),
-        "sha256": sha256(image),
+        "bytes": image.size,
+        "sha256": digest,
         "code_version": code_version(),
         "seconds": {"total": sum(seconds), "samples": seconds},
     }

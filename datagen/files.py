@@ -5,8 +5,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,16 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
+@contextmanager
+def blamed_on(path: Path) -> Iterator[None]:
+    """Errors of the system (a full disk, say) say which file could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"could not write {path}: {error.strerror}") from error
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write beside the place, fsync, rename, fsync the folder: after a crash the old file or the new one is there.
 
     Raises
@@ -29,22 +37,8 @@ def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
     OSError
         With the path and what the system said (a full disk, say); the partial file is removed.
     """
-    # Named by process: a worker that has not noticed yet that its run was killed must not share the file.
-    writer = f"{platform.node().split('.')[0]}-{os.getpid()}"
-    partial = path.with_name(f"{path.name}.{writer}.partial")
-    try:
-        with open(partial, "wb") as stream:
-            for piece in pieces:
-                stream.write(piece)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(
-            error.errno, f"could not write {path} ({sum(map(len, pieces)):,} bytes): {error.strerror}"
-        ) from error
+    with written_atomically(path) as partial, blamed_on(path), open(partial, "wb") as stream:
+        stream.write(content)
 
 
 @contextmanager
@@ -63,13 +57,15 @@ def written_atomically(path: Path) -> Iterator[Path]:
     ['note']
     """
     # Named by process: a worker that has not noticed yet that its run was killed must not share the file.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    writer = f"{platform.node().split('.')[0]}-{os.getpid()}"
+    partial = path.with_name(f"{path.name}.{writer}.partial")
     try:
         yield partial
-        with open(partial, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-        sync_folder(path.parent)
+        with blamed_on(path):
+            with open(partial, "rb") as stream:
+                os.fsync(stream.fileno())
+            os.replace(partial, path)
+            sync_folder(path.parent)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -143,20 +139,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def sha256(*pieces: bytes | memoryview) -> str:
-    """Hexadecimal SHA-256 of bytes, one piece after the other."""
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def write_and_hash(path: Path, pieces: Sequence[bytes | memoryview]) -> str:
-    """`write_atomically`, and `sha256` of what is written, at the same time: while one waits for the disk."""
-    with ThreadPoolExecutor(1) as beside:
-        digest = beside.submit(sha256, *pieces)
-        write_atomically(path, *pieces)
-        return digest.result()
+def sha256(content: bytes | memoryview) -> str:
+    """Hexadecimal SHA-256 of bytes."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def sha256_of_file(path: Path) -> str:

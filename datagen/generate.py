@@ -158,8 +158,8 @@ def _require_memory(spec: Spec) -> None:
         return
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     rows = min(spec.shard_size, max(spec.samples.values()))
-    # The fields of a shard and the file that is made of them; one sample in double precision while it is made.
-    needed = 2 * rows * spec.sample_bytes() + spec.sample_bytes() * (8 // np.dtype(spec.dtype).itemsize)
+    # The fields of a shard, and two samples in double precision: the first, and the one that is made.
+    needed = rows * spec.sample_bytes() + 2 * spec.sample_bytes() * (8 // np.dtype(spec.dtype).itemsize)
     if needed > total:
         family = spec.family
         grid = " x ".join(map(str, family.mesh.shape))

@@ -6,8 +6,9 @@ that cannot be solved as asked is drawn anew; why is kept beside it, and where t
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from datagen.draw import attempts, draw
 from datagen.evolve.family import EvolvingFamily
 from datagen.evolve.work import counted
 from datagen.family import Family, LinearSystem, Sample
-from datagen.files import json_bytes, write_and_hash, write_atomically
+from datagen.files import json_bytes, write_atomically
 from datagen.plan import ShardSolver
+from datagen.shard_file import write_as_filled
 from datagen.shard_image import ShardImage
 from datagen.store import FORMAT_VERSION, Shard, Spec, code_version
 from solvers import Result
@@ -220,18 +222,36 @@ def require_few_failures(spec: Spec, failures: Sequence[str]) -> None:
 
 def _empty_image(spec: Spec, shard: Shard, first: Solved) -> ShardImage:
     """The file of a shard, with a place for what its first sample has and all others will have."""
-    provenance = {
-        "sample": np.int64,
-        "attempt": np.int64,
-        "solver": "S32",
-        **({"level": LABEL_TYPE} if spec.level else {}),
-    }
+    provenance = {"sample": np.int64, "attempt": np.int64, "solver": "S32"} | (
+        {"level": LABEL_TYPE} if spec.level else {}
+    )
     records: dict[str, dict[str, Any]] = {
         "provenance": provenance,
         "cost": dict.fromkeys(first.costs, np.int64),
         "quality": dict.fromkeys(first.quality, np.float64),
     }
     return ShardImage(spec, shard, dict.fromkeys(first.sample.scalars, np.float64), records)
+
+
+def _records(spec: Spec, shard: Shard, solved: Sequence[Solved]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What fills the image besides the fields: scalars, and groups of records, column by column."""
+
+    def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return {name: [row[name] for row in rows] for name in rows[0]}
+
+    provenance: dict[str, Any] = {
+        "sample": range(shard.start, shard.stop),
+        "attempt": [s.attempt for s in solved],
+        "solver": [s.method.encode()[:32] for s in solved],
+    }
+    if spec.level:
+        provenance["level"] = label(spec.level).encode()
+    records = {
+        "provenance": provenance,
+        "cost": columns([s.costs for s in solved]),
+        "quality": columns([s.quality for s in solved]),
+    }
+    return columns([s.sample.scalars for s in solved]), records
 
 
 def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
@@ -245,33 +265,30 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
         Of the dataset.
     """
     started = time.perf_counter()
-    count = shard.stop - shard.start
     solver = ShardSolver(spec)
+    samples = (solve_sample(spec, shard.split, index, solver) for index in range(shard.start, shard.stop))
+    first = next(samples)
+    computing = time.perf_counter() - started
+    image = _empty_image(spec, shard, first)
     solved: list[Solved] = []
-    for row in range(count):
-        one = solve_sample(spec, shard.split, shard.start + row, solver)
-        if not solved:
-            image = _empty_image(spec, shard, one)
-        for name, values in {**one.sample.fields, **one.solution}.items():
-            image.fields[name][row] = values
-        # What the image holds need not be held twice; without it a record takes some hundred bytes.
-        solved.append(replace(one, sample=Sample({}, one.sample.scalars), solution={}))
-        if one.failures:
-            require_few_failures(spec, [reason for s in solved for reason in s.failures])
-    provenance = {
-        "sample": range(shard.start, shard.stop),
-        "attempt": [s.attempt for s in solved],
-        "solver": [s.method.encode()[:32] for s in solved],
-        **({"level": [label(spec.level).encode()] * count} if spec.level else {}),
-    }
-    costs, quality, scalars = (
-        {name: [record[name] for record in records] for name in records[0]}
-        for records in ([s.costs for s in solved], [s.quality for s in solved], [s.sample.scalars for s in solved])
-    )
-    image.fill(scalars, {"provenance": provenance, "cost": costs, "quality": quality})
-    computed = time.perf_counter()
+
+    def filled() -> Iterator[int]:
+        nonlocal computing
+        began = time.perf_counter()
+        for one in chain([first], samples):
+            for name, values in {**one.sample.fields, **one.solution}.items():
+                image.fields[name][len(solved)] = values
+            # What the image holds need not be held twice; without it a record takes some hundred bytes.
+            solved.append(replace(one, sample=Sample({}, one.sample.scalars), solution={}))
+            if one.failures:
+                require_few_failures(spec, [reason for s in solved for reason in s.failures])
+            computing += time.perf_counter() - began
+            yield len(solved)
+            began = time.perf_counter()
+        image.fill(*_records(spec, shard, solved))
+
     (folder / shard.split).mkdir(exist_ok=True)
-    digest = write_and_hash(folder / shard.file, image.pieces())
+    digest = write_as_filled(folder / shard.file, image, filled())
     sidecar = {
         "format_version": FORMAT_VERSION,
         "status": "complete",
@@ -281,14 +298,16 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
         "samples": [shard.start, shard.stop],
         "seed": {"root": spec.seed, "spawn_key": ["family", "split", "sample", "attempt"]},
         "failed_attempts": {str(shard.start + i): list(s.failures) for i, s in enumerate(solved) if s.failures},
-        "totals": {name: sum(values) for name, values in costs.items()},
-        "relative_residuals": [float(f"{residual:.3g}") for residual in quality.get("relative_residual", ())],
+        "totals": {name: sum(int(s.costs[name]) for s in solved) for name in solved[0].costs},
+        "relative_residuals": [
+            float(f"{s.quality['relative_residual']:.3g}") for s in solved if "relative_residual" in s.quality
+        ],
         "bytes": image.size,
         "sha256": digest,
         "code_version": code_version(),
         "seconds": {
             "total": time.perf_counter() - started,
-            "store": time.perf_counter() - computed,
+            "store": time.perf_counter() - started - computing,
             **{stage: sum(s.seconds[stage] for s in solved) for stage in STAGES},
             "samples": [round(sum(s.seconds.values()), 6) for s in solved],
         },

@@ -23,8 +23,8 @@ _WELL_BOUNDARY = {"periodic": "PERIODIC", **dict.fromkeys(("outflow", "inflow", 
 class ShardImage:
     """The HDF5 file of a shard: what HDF5 writes around the values, and the arrays that hold them.
 
-    HDF5 lays the file out and reserves the place of each array, which are then filled without it: nothing is held twice
-    or copied, and a disk that fills up meets our own writes, not HDF5's, which it would crash.
+    HDF5 lays the file out and reserves the place of each array, which is then filled and written without it: nothing is
+    held twice, and a disk that fills up meets our own writes, not HDF5's, which would crash.
 
     Parameters
     ----------
@@ -39,10 +39,8 @@ class ShardImage:
     ----------
     fields : dict
         By declared name, to be filled: ``(samples, *grid)``, outputs of evolutions ``(samples, frames, *grid)``.
-    scalars : dict
-        By name, to be filled: ``(samples,)``.
-    records : dict
-        The same by group and name.
+    starts : dict
+        Where in the file the fields begin, by name; before everything else that is to be filled.
     size : int
         Bytes of the file.
     """
@@ -53,23 +51,55 @@ class ShardImage:
         family, count = spec.family, shard.stop - shard.start
         mesh = family.mesh
         self._frame = _Frame()
-        self._places: dict[int, NDArray[Any]] = {}
+        self._arrays: dict[int, NDArray[Any]] = {}
         reserved = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         reserved.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         reserved.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         with h5py.File(self._frame, "w", libver="v110") as file:
 
-            def describe(entry: h5py.Dataset, attributes: Mapping[str, Any]) -> None:
+            def dataset(path: str, values: NDArray[Any], **attributes: Any) -> None:
+                entry = file.create_dataset(path, data=np.ascontiguousarray(values), track_times=False)
                 for key, value in attributes.items():
                     entry.attrs[key] = value
 
-            def dataset(path: str, values: NDArray[Any], **attributes: Any) -> None:
-                describe(file.create_dataset(path, data=np.ascontiguousarray(values), track_times=False), attributes)
-
-            def place(path: str, shape: tuple[int, ...], dtype: Any, **attributes: Any) -> NDArray[Any]:
+            def place(path: str, shape: tuple[int, ...], dtype: Any, **attributes: Any) -> int:
                 entry = file.create_dataset(path, shape, dtype, track_times=False, dcpl=reserved)
-                describe(entry, attributes)
-                return self._places.setdefault(entry.id.get_offset(), np.empty(shape, dtype))
+                for key, value in attributes.items():
+                    entry.attrs[key] = value
+                start = int(entry.id.get_offset())
+                self._arrays[start] = np.empty(shape, dtype)
+                return start
+
+            file.create_group("t0_fields").attrs["field_names"] = _strings([field.name for field in family.fields])
+            self.starts = {
+                field.name: place(
+                    f"t0_fields/{field.name}",
+                    (count, *family.stored_shape(field)),
+                    np.dtype(spec.dtype),
+                    dim_varying=np.ones(mesh.dimension, dtype=bool),
+                    sample_varying=np.True_,
+                    time_varying=np.bool_(family.varies_in_time(field)),
+                    units=field.units,
+                    description=field.description,
+                )
+                for field in family.fields
+            }
+            self.fields = {name: self._arrays[start] for name, start in self.starts.items()}
+            for group_name in ("t1_fields", "t2_fields"):
+                file.create_group(group_name).attrs["field_names"] = _strings([])
+
+            file.create_group("scalars").attrs["field_names"] = _strings(scalars)
+            varying = {"sample_varying": np.True_, "time_varying": np.False_}
+            self._columns = {
+                "scalars": {name: place(f"scalars/{name}", (count,), kind, **varying) for name, kind in scalars.items()}
+            } | {
+                group: {name: place(f"{group}/{name}", (count,), kind) for name, kind in kinds.items()}
+                for group, kinds in records.items()
+            }
+            provenance = file.require_group("provenance").attrs
+            provenance["spec"] = json_bytes(spec.as_dict()).decode()
+            provenance["split"] = shard.split
+            provenance["code_version"] = code_version()
 
             file.attrs["format_version"] = FORMAT_VERSION
             file.attrs["dataset_name"] = family.name
@@ -93,56 +123,39 @@ class ShardImage:
                 group.attrs["time_varying"] = np.False_
                 dataset(f"{where}/mask", mask)
                 dataset(f"{where}/values", values)
-
-            file.create_group("scalars").attrs["field_names"] = _strings(scalars)
-            self.scalars = {
-                name: place(f"scalars/{name}", (count,), dtype, sample_varying=np.True_, time_varying=np.False_)
-                for name, dtype in scalars.items()
-            }
-
-            file.create_group("t0_fields").attrs["field_names"] = _strings([field.name for field in family.fields])
-            self.fields = {
-                field.name: place(
-                    f"t0_fields/{field.name}",
-                    (count, *family.stored_shape(field)),
-                    np.dtype(spec.dtype),
-                    dim_varying=np.ones(mesh.dimension, dtype=bool),
-                    sample_varying=np.True_,
-                    time_varying=np.bool_(family.varies_in_time(field)),
-                    units=field.units,
-                    description=field.description,
-                )
-                for field in family.fields
-            }
-            for group_name in ("t1_fields", "t2_fields"):
-                file.create_group(group_name).attrs["field_names"] = _strings([])
-
-            self.records = {
-                group_name: {name: place(f"{group_name}/{name}", (count,), dtype) for name, dtype in types.items()}
-                for group_name, types in records.items()
-            }
-            file.require_group("provenance").attrs["spec"] = json_bytes(spec.as_dict()).decode()
-            file["provenance"].attrs["split"] = shard.split
-            file["provenance"].attrs["code_version"] = code_version()
         self.size = self._frame.end
 
     def fill(self, scalars: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put in everything but the fields: a number a sample, by the same names."""
-        for places, values in ((self.scalars, scalars), *((self.records[group], records[group]) for group in records)):
-            for name, column in values.items():
-                places[name][:] = column
+        """Put in everything but the fields: by their names columns ``(samples,)``.
 
-    def pieces(self) -> list[memoryview]:
-        """The file, piece by piece: arrays as they are now, and between them what HDF5 wrote."""
-        pieces, end = [], 0
-        for offset, values in sorted(self._places.items()):
-            pieces += [self._frame.content(end, offset), values.reshape(-1).view(np.uint8).data]
-            end = offset + values.nbytes
-        return [*pieces, self._frame.content(end, self.size)]
+        Parameters
+        ----------
+        scalars : mapping
+        records : mapping
+            By groups.
+        """
+        for group, columns in {"scalars": scalars, **records}.items():
+            for name, column in columns.items():
+                self._arrays[self._columns[group][name]][:] = column
+
+    def pieces(self, start: int = 0) -> Iterator[tuple[int, memoryview]]:
+        """The file from some place on: arrays as they are now, between them what HDF5 wrote; and where each begins.
+
+        Parameters
+        ----------
+        start : int
+            The beginning of the file, or the end of a field.
+        """
+        for place, values in sorted(self._arrays.items()):
+            if place >= start:
+                yield start, self._frame.content(start, place)
+                yield place, values.reshape(-1).view(np.uint8).data
+                start = place + values.nbytes
+        yield start, self._frame.content(start, self.size)
 
 
 class _Frame(io.RawIOBase):
-    """A file as HDF5 wants one, that keeps what is written and no more: the places of the arrays stay empty."""
+    """A file as HDF5 wants one, that keeps what is written and no more: the places of the arrays take no memory."""
 
     def __init__(self) -> None:
         super().__init__()

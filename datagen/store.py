@@ -21,7 +21,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ MAX_SHARDS = 1_000_000
 OPEN_SHARDS = 64  # kept open by a store that is read
 
 
+@cache
 def code_version() -> str:
     """Version of Southwell, as written into every file."""
     try:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from datagen.files import json_bytes, remove_partials, sha256_of_file, write_and_hash, write_atomically
+from datagen.files import json_bytes, remove_partials, sha256_of_file, write_atomically
 from datagen.folder import merge, prepare_folder, shard_defect, shard_locks
 from datagen.interchange.samples import Array, Samples
 from datagen.pdes.imported import Imported
+from datagen.shard_file import write_as_filled
 from datagen.shard_image import ShardImage
 from datagen.store import FORMAT_VERSION, Shard, Spec, Store, code_version
 
@@ -145,7 +146,7 @@ def _write_shard(samples: Samples, spec: Spec, shard: Shard, first: int, folder:
     for name, values in fields.items():
         image.fields[name][:] = values
     (folder / shard.split).mkdir(exist_ok=True)
-    digest = write_and_hash(folder / shard.file, image.pieces())
+    digest = write_as_filled(folder / shard.file, image, [len(next(iter(fields.values())))])
     sidecar: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "status": "complete",

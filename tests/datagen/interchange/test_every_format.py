@@ -119,7 +119,7 @@ def test_a_full_disk_is_not_blamed_on_the_file_that_is_imported(darcy, tmp_path,
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("datagen.interchange.folder.write_and_hash", full)
+    monkeypatch.setattr("datagen.interchange.folder.write_as_filled", full)
     with pytest.raises(OSError, match="No space left"):
         import_file(file, tmp_path / "data", layout)
 

@@ -211,5 +211,5 @@ class HalfStencil:
         return r
 
     def advance(self, z: np.ndarray, beta: float, p: np.ndarray, q: np.ndarray) -> float:
-        """``p = z + beta p`` and ``q = A p`` in one pass; returns ``p'q``. z may be in single precision."""
+        """``p = z + beta p`` and ``q = A p`` in one pass; returns ``p'q``. z and p may be in single precision."""
         return float(_advance(self._flat, self._terms, self._reach, z, beta, p, q))

@@ -52,6 +52,14 @@ def _sums(operation: str) -> Any:
             def read(start, position):  # type: ignore[no-untyped-def]
                 return builder.load(place(start, position), align=align)
 
+            single = ir.VectorType(context.get_value_type(signature.args[2].dtype), LANES)
+
+            def operand(position):  # type: ignore[no-untyped-def]
+                if single == vector:
+                    return read(operands, position)
+                narrow = builder.bitcast(builder.gep(operands, [position]), single.as_pointer())
+                return builder.fpext(builder.load(narrow, align=align // 2), vector)
+
             def write(block, position):  # type: ignore[no-untyped-def]
                 builder.store(block, place(data, position), align=align)
 
@@ -66,7 +74,7 @@ def _sums(operation: str) -> Any:
                 with cgutils.for_range_slice(builder, first, last, one, integer) as (t, _):
                     row = builder.gep(table, [builder.shl(t, one)])
                     weight = read(factors, builder.add(weights_here, builder.load(row)))
-                    value = read(operands, builder.add(values_here, builder.load(builder.gep(row, [one]))))
+                    value = operand(builder.add(values_here, builder.load(builder.gep(row, [one]))))
                     product = builder.fmul(weight, value, flags=("contract",))
                     builder.store(getattr(builder, operation)(builder.load(total), product, flags=("contract",)), total)
                 with builder.if_then(builder.icmp_signed(">=", divisor, zero)):
@@ -91,8 +99,8 @@ def _sums(operation: str) -> Any:
 
     ``w_t = factors[weights + terms[t, 0] + k]``, ``v_t = operands[values + terms[t, 1] + k]``, t from first to last.
     Without a base (-1) the sum begins with zero; without a divisor (-1) it is not divided. The three arrays, which may
-    be the same, are contiguous and of one precision, single or double; ``terms`` is a contiguous (count, 2) table of
-    int64.
+    be the same, are contiguous and of one precision, single or double, but that the operands may be single where the
+    others are double; ``terms`` is a contiguous (count, 2) table of int64.
     """
     return sums
 

@@ -212,13 +212,21 @@ class System:
         return b - Ax if self._product is None else np.subtract(b, Ax, out=Ax)
 
     def advance(self, z: np.ndarray, beta: float, p: np.ndarray) -> tuple[np.ndarray, float]:
-        """``p = z + beta p`` in place; returns A p, to be read before the next product only, and ``p'A p``."""
+        """``p = z + beta p`` in place; returns A p, to be read before the next product only, and ``p'A p``.
+
+        p comes from `direction`.
+        """
         if self._half is None:
             xpay(z, p.real.dtype.type(beta), p)
             q = self.matvec(p)
             return q, float(np.vdot(p, q).real)
         self.products += 1
         return self._image, self._half.advance(z, beta, p, self._image)
+
+    def direction(self, z: np.ndarray, p: np.ndarray | None = None) -> np.ndarray:
+        """p, or zeros, as `advance` takes it with this z: symmetric stencils multiply single precision as well."""
+        dtype = z.dtype if self._half is not None else self.dtype
+        return aligned.zeros(z.shape, dtype) if p is None else p.astype(dtype, copy=False)
 
     @cached_property
     def _half(self) -> HalfStencil | None:

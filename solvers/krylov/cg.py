@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from solvers import aligned
 from solvers.krylov.best import Best
 from solvers.krylov.controls import Callback, Controls
 from solvers.krylov.driver import Correction, Outcome, run
@@ -111,7 +110,7 @@ def _iterate(problem: Correction) -> Outcome:
     best = Best(norm)
     start, rr = norm, float(np.vdot(r, r).real) if precondition is None else norm * norm
 
-    p = aligned.zeros(r.shape, r.dtype)
+    p: np.ndarray | None = None
     rz_old, p_size, largest_curvature = 1.0, 0.0, 0.0
     while budget[0] > 0:
         budget[0] -= 1
@@ -121,6 +120,9 @@ def _iterate(problem: Correction) -> Outcome:
                 return best.of(d, norm), Status.NONFINITE_OUTPUT, "M returned NaN or infinity"
             reason = f"r'M r = {rz:.3e} for a residual r that is not zero"
             return best.of(d, norm), Status.INDEFINITE_PRECONDITIONER, reason
+        if p is None or p.dtype != z.dtype:
+            # Any direction serves that A multiplies exactly: one of an M in single precision may be single as well.
+            p = problem.system.direction(z, p)
         beta = rz / rz_old
         # The square of p's norm in the inner product of M's inverse: z and the old p are orthogonal in it.
         p_size = rz + beta * beta * p_size

@@ -9,20 +9,25 @@ from solvers.system import System
 
 
 @pytest.mark.parametrize("shape", [(7,), (5000,), (3, 4), (70, 61), (2, 900), (900, 2), (13, 12, 14), (3, 3, 3)])
-@pytest.mark.parametrize("precision", [np.float32, np.float64])
-def test_advance_is_update_product_and_inner_product(shape, precision):
+@pytest.mark.parametrize(
+    ("precision", "of_p"), [(np.float32, np.float64), (np.float64, np.float64), (np.float32, np.float32)]
+)
+def test_advance_is_update_product_and_inner_product(shape, precision, of_p):
     rng = np.random.default_rng(0)
     A = gallery.diffusion(np.exp(rng.standard_normal(shape)))
     half = HalfStencil.of(A)
     z, p = rng.standard_normal((2, A.shape[0]))
-    z = z.astype(precision)
-    expected = z + 0.7 * p
-    q = np.empty_like(p)
+    z, p = z.astype(precision), p.astype(of_p)
+    expected = z + 0.7 * p.astype(np.float64)
+    q = np.empty(p.size)
     curvature = half.advance(z, 0.7, p, q)
+    assert p.dtype == of_p
     # A fused multiply and add rounds once where numpy rounds twice.
-    np.testing.assert_allclose(p, expected, atol=1e-15 * np.abs(expected).max())
+    rounding = np.finfo(of_p).eps * 4
+    np.testing.assert_allclose(p, expected, rtol=0, atol=rounding * np.abs(expected).max())
+    p = p.astype(np.float64)  # which A multiplies exactly, whatever its precision
     dense = A.tocsr() @ p
-    np.testing.assert_allclose(q, dense, atol=1e-14 * np.abs(dense).max())  # seven products
+    np.testing.assert_allclose(q, dense, rtol=0, atol=1e-14 * np.abs(dense).max())  # seven products
     assert curvature == pytest.approx(p @ dense, rel=1e-12)  # a sum of thousands of terms in another order
 
 
@@ -53,6 +58,26 @@ def test_what_it_is_not_made_for():
     k = A.offsets.index((0, 1))
     coefficients[k, 3, 3] = np.nextafter(coefficients[k, 3, 3], 0)
     assert HalfStencil.of(StencilOperator(A.offsets, coefficients, (6, 7), 1.0)) is None
+
+
+def test_the_true_residual_in_one_pass():
+    for shape in ((9,), (71, 64), (12, 13, 14)):
+        A = gallery.diffusion(np.exp(np.random.default_rng(4).standard_normal(shape)))
+        x, b = np.random.default_rng(5).standard_normal((2, A.shape[0]))
+        system = System.of(A)
+        expected = b - A.tocsr() @ x
+        np.testing.assert_allclose(system.residual(b, x), expected, rtol=0, atol=1e-14 * np.abs(expected).max())
+        assert system.products == 1
+
+
+def test_a_direction_has_the_precision_that_its_system_multiplies():
+    A = gallery.poisson((20, 30))
+    z = np.ones(600, np.float32)
+    assert System.of(A).direction(z).dtype == np.float32
+    assert System.of(A.tocsr(), dtype=np.float64).direction(z).dtype == np.float64
+    wide = System.of(A).direction(z.astype(np.float64), z)
+    assert wide.dtype == np.float64
+    assert wide.ctypes.data != z.ctypes.data
 
 
 def test_a_system_advances_alike_whatever_its_form():

@@ -4,7 +4,10 @@ See `datagen.store` for the layout, and https://polymathic-ai.org/the_well/data_
 """
 
 import io
+import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import h5py
@@ -48,82 +51,14 @@ class ShardImage:
     def __init__(
         self, spec: Spec, shard: Shard, scalars: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]
     ) -> None:
-        family, count = spec.family, shard.stop - shard.start
-        mesh = family.mesh
-        self._frame = _Frame()
-        self._arrays: dict[int, NDArray[Any]] = {}
-        reserved = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        reserved.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        reserved.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        with h5py.File(self._frame, "w", libver="v110") as file:
-
-            def dataset(path: str, values: NDArray[Any], **attributes: Any) -> None:
-                entry = file.create_dataset(path, data=np.ascontiguousarray(values), track_times=False)
-                for key, value in attributes.items():
-                    entry.attrs[key] = value
-
-            def place(path: str, shape: tuple[int, ...], dtype: Any, **attributes: Any) -> int:
-                entry = file.create_dataset(path, shape, dtype, track_times=False, dcpl=reserved)
-                for key, value in attributes.items():
-                    entry.attrs[key] = value
-                start = int(entry.id.get_offset())
-                self._arrays[start] = np.empty(shape, dtype)
-                return start
-
-            file.create_group("t0_fields").attrs["field_names"] = _strings([field.name for field in family.fields])
-            self.starts = {
-                field.name: place(
-                    f"t0_fields/{field.name}",
-                    (count, *family.stored_shape(field)),
-                    np.dtype(spec.dtype),
-                    dim_varying=np.ones(mesh.dimension, dtype=bool),
-                    sample_varying=np.True_,
-                    time_varying=np.bool_(family.varies_in_time(field)),
-                    units=field.units,
-                    description=field.description,
-                )
-                for field in family.fields
-            }
-            self.fields = {name: self._arrays[start] for name, start in self.starts.items()}
-            for group_name in ("t1_fields", "t2_fields"):
-                file.create_group(group_name).attrs["field_names"] = _strings([])
-
-            file.create_group("scalars").attrs["field_names"] = _strings(scalars)
-            varying = {"sample_varying": np.True_, "time_varying": np.False_}
-            self._columns = {
-                "scalars": {name: place(f"scalars/{name}", (count,), kind, **varying) for name, kind in scalars.items()}
-            } | {
-                group: {name: place(f"{group}/{name}", (count,), kind) for name, kind in kinds.items()}
-                for group, kinds in records.items()
-            }
-            provenance = file.require_group("provenance").attrs
-            provenance["spec"] = json_bytes(spec.as_dict()).decode()
-            provenance["split"] = shard.split
-            provenance["code_version"] = code_version()
-
-            file.attrs["format_version"] = FORMAT_VERSION
-            file.attrs["dataset_name"] = family.name
-            file.attrs["grid_type"] = "cartesian"
-            file.attrs["n_spatial_dims"] = mesh.dimension
-            file.attrs["n_trajectories"] = count
-            file.attrs["simulation_parameters"] = _strings([])
-
-            file.create_group("dimensions").attrs["spatial_dims"] = _strings(mesh.axis_names)
-            dataset("dimensions/time", family.times.astype(np.float32), sample_varying=np.False_, time_varying=np.True_)
-            for axis, name in enumerate(mesh.axis_names):
-                coordinates = mesh.coordinates(axis).astype(np.float32)
-                dataset(f"dimensions/{name}", coordinates, sample_varying=np.False_, time_varying=np.False_)
-
-            for where, kind, mask, values in well_boundaries(family):
-                group = file.create_group(where)
-                group.attrs["associated_dims"] = _strings([where.split("/")[1].split("_")[0]])
-                group.attrs["associated_fields"] = _strings([])
-                group.attrs["bc_type"] = kind
-                group.attrs["sample_varying"] = np.False_
-                group.attrs["time_varying"] = np.False_
-                dataset(f"{where}/mask", mask)
-                dataset(f"{where}/values", values)
-        self.size = self._frame.end
+        types = tuple(
+            (group, tuple((name, np.dtype(kind).str) for name, kind in kinds.items()))
+            for group, kinds in {"scalars": scalars, **records}.items()
+        )
+        self._layout = _layout(json_bytes(spec.as_dict()), shard.split, shard.stop - shard.start, types)
+        self._arrays = {start: np.empty(*of) for start, of in self._layout.reserved.items()}
+        self.starts, self.size = self._layout.fields, self._layout.frame.end
+        self.fields = {name: self._arrays[start] for name, start in self.starts.items()}
 
     def fill(self, scalars: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]) -> None:
         """Put in everything but the fields: by their names columns ``(samples,)``.
@@ -136,7 +71,7 @@ class ShardImage:
         """
         for group, columns in {"scalars": scalars, **records}.items():
             for name, column in columns.items():
-                self._arrays[self._columns[group][name]][:] = column
+                self._arrays[self._layout.columns[group][name]][:] = column
 
     def pieces(self, start: int = 0) -> Iterator[tuple[int, memoryview]]:
         """The file from some place on: arrays as they are now, between them what HDF5 wrote; and where each begins.
@@ -148,10 +83,104 @@ class ShardImage:
         """
         for place, values in sorted(self._arrays.items()):
             if place >= start:
-                yield start, self._frame.content(start, place)
+                yield start, self._layout.frame.content(start, place)
                 yield place, values.reshape(-1).view(np.uint8).data
                 start = place + values.nbytes
-        yield start, self._frame.content(start, self.size)
+        yield start, self._layout.frame.content(start, self.size)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """A file without its values: what HDF5 wrote; by where they begin, shapes and types of the arrays; and whose."""
+
+    frame: "_Frame"
+    reserved: dict[int, tuple[tuple[int, ...], np.dtype[Any]]]
+    fields: dict[str, int]
+    columns: dict[str, dict[str, int]]
+
+
+@lru_cache(maxsize=8)
+def _layout(
+    spec_text: bytes, split: str, count: int, types: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+) -> _Layout:
+    """The same for all shards of a split but the last: making it takes longer than storing a hundred small samples."""
+    spec = Spec.from_dict(json.loads(spec_text))
+    family = spec.family
+    mesh, frame = family.mesh, _Frame()
+    arrays: dict[int, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+    reserved = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    reserved.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    reserved.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with h5py.File(frame, "w", libver="v110") as file:
+
+        def dataset(path: str, values: NDArray[Any], **attributes: Any) -> None:
+            entry = file.create_dataset(path, data=np.ascontiguousarray(values), track_times=False)
+            for key, value in attributes.items():
+                entry.attrs[key] = value
+
+        def place(path: str, shape: tuple[int, ...], dtype: np.dtype[Any], **attributes: Any) -> int:
+            entry = file.create_dataset(path, shape, dtype, track_times=False, dcpl=reserved)
+            for key, value in attributes.items():
+                entry.attrs[key] = value
+            start = int(entry.id.get_offset())
+            arrays[start] = shape, dtype
+            return start
+
+        file.create_group("t0_fields").attrs["field_names"] = _strings([field.name for field in family.fields])
+        fields = {
+            field.name: place(
+                f"t0_fields/{field.name}",
+                (count, *family.stored_shape(field)),
+                np.dtype(spec.dtype),
+                dim_varying=np.ones(mesh.dimension, dtype=bool),
+                sample_varying=np.True_,
+                time_varying=np.bool_(family.varies_in_time(field)),
+                units=field.units,
+                description=field.description,
+            )
+            for field in family.fields
+        }
+        for group_name in ("t1_fields", "t2_fields"):
+            file.create_group(group_name).attrs["field_names"] = _strings([])
+
+        names = [name for group, kinds in types if group == "scalars" for name, _ in kinds]
+        file.create_group("scalars").attrs["field_names"] = _strings(names)
+        varying = {"sample_varying": np.True_, "time_varying": np.False_}
+        columns = {
+            group: {
+                name: place(f"{group}/{name}", (count,), np.dtype(kind), **(varying if group == "scalars" else {}))
+                for name, kind in kinds
+            }
+            for group, kinds in types
+        }
+        provenance = file.require_group("provenance").attrs
+        provenance["spec"] = json_bytes(spec.as_dict()).decode()
+        provenance["split"] = split
+        provenance["code_version"] = code_version()
+
+        file.attrs["format_version"] = FORMAT_VERSION
+        file.attrs["dataset_name"] = family.name
+        file.attrs["grid_type"] = "cartesian"
+        file.attrs["n_spatial_dims"] = mesh.dimension
+        file.attrs["n_trajectories"] = count
+        file.attrs["simulation_parameters"] = _strings([])
+
+        file.create_group("dimensions").attrs["spatial_dims"] = _strings(mesh.axis_names)
+        dataset("dimensions/time", family.times.astype(np.float32), sample_varying=np.False_, time_varying=np.True_)
+        for axis, name in enumerate(mesh.axis_names):
+            coordinates = mesh.coordinates(axis).astype(np.float32)
+            dataset(f"dimensions/{name}", coordinates, sample_varying=np.False_, time_varying=np.False_)
+
+        for where, kind, mask, values in well_boundaries(family):
+            group = file.create_group(where)
+            group.attrs["associated_dims"] = _strings([where.split("/")[1].split("_")[0]])
+            group.attrs["associated_fields"] = _strings([])
+            group.attrs["bc_type"] = kind
+            group.attrs["sample_varying"] = np.False_
+            group.attrs["time_varying"] = np.False_
+            dataset(f"{where}/mask", mask)
+            dataset(f"{where}/values", values)
+    return _Layout(frame, arrays, fields, columns)
 
 
 class _Frame(io.RawIOBase):

@@ -111,7 +111,8 @@ def generate(
     check_share(shard_index, shard_count)
     execute = chosen_executor(executor, workers, address)
     _require_memory(spec)
-    spec = planned(spec, folder)
+    with threadpool_limits(limits=1):  # as the workers have: the same bits, so the same choice
+        spec = planned(spec, folder)
     prepare_folder(spec, folder)
     mine = spec.shards if shard_count is None else spec.shards[shard_index::shard_count]
     pending, fresh, failures = [], {}, []
@@ -221,9 +222,9 @@ def estimate(spec: Spec, measured: int = 5) -> Estimate:
         Training samples to solve, at most.
     """
     _require_memory(spec)
-    spec = planned(spec)
     measured = min(measured, spec.samples["train"])
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1):  # before anything else: threads of BLAS that were busy once wait busily
+        spec = planned(spec)
         solve_sample(spec, "train", 0)  # compiles and imports what the first solve compiles and imports
         began = time.process_time()
         for index in range(measured):

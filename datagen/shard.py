@@ -28,7 +28,8 @@ from datagen.store import FORMAT_VERSION, Shard, Spec, code_version
 from solvers import Result
 
 TOLERATED_SHARE, TOLERATED = 0.05, 4  # failed draws: of all draws of a dataset, and however many draws there are
-STAGES = ("draw", "discretise", "solve", "check")  # of a sample; "store" follows, once a shard
+STAGES = ("draw", "discretise", "solve", "check")  # of a sample
+OF_A_SHARD = ("store", "store beside")  # what its worker waits for, and what a second thread does meanwhile
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
         image.fill(*_records(spec, shard, solved))
 
     (folder / shard.split).mkdir(exist_ok=True)
-    digest = write_as_filled(folder / shard.file, image, filled())
+    digest, beside = write_as_filled(folder / shard.file, image, filled())
     sidecar = {
         "format_version": FORMAT_VERSION,
         "status": "complete",
@@ -308,6 +309,7 @@ def make_shard(spec: Spec, shard: Shard, folder: Path) -> dict[str, Any]:
         "seconds": {
             "total": time.perf_counter() - started,
             "store": time.perf_counter() - started - computing,
+            "store beside": beside,
             **{stage: sum(s.seconds[stage] for s in solved) for stage in STAGES},
             "samples": [round(sum(s.seconds.values()), 6) for s in solved],
         },

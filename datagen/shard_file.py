@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,8 +16,8 @@ from datagen.shard_image import ShardImage
 _PIECE = 8 * 2**20  # bytes that are worth a message to the other thread, and to the disk
 
 
-def write_as_filled(path: Path, image: ShardImage, filling: Iterable[int]) -> str:
-    """Write an image to its place, atomically, while it is filled; returns its SHA-256.
+def write_as_filled(path: Path, image: ShardImage, filling: Iterable[int]) -> tuple[str, float]:
+    """Write an image to its place, atomically, while it is filled; returns its SHA-256, and a thread's CPU seconds.
 
     A second thread writes what is final, and hashes it as far as that goes in the order of the file, which is the field
     that comes first. Left for the end are the hash of the others, the records, and waiting for the disk.
@@ -46,7 +47,7 @@ def write_as_filled(path: Path, image: ShardImage, filling: Iterable[int]) -> st
     ...         yield row + 1
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "shard.hdf5")
-    ...     digest = write_as_filled(path, image, rows())
+    ...     digest, seconds = write_as_filled(path, image, rows())
     ...     hashlib.sha256(path.read_bytes()).hexdigest() == digest
     True
     """
@@ -90,7 +91,8 @@ def write_as_filled(path: Path, image: ShardImage, filling: Iterable[int]) -> st
         for _, piece in image.pieces(leading + fields[leading].nbytes):
             digest.update(piece)
         storing.result()
-    return digest.hexdigest()
+        seconds = beside.submit(time.thread_time).result()
+    return digest.hexdigest(), seconds
 
 
 @contextmanager

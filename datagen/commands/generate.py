@@ -23,7 +23,7 @@ from datagen.evolve.implicit import TOLERANCE
 from datagen.evolve.implicit_family import ImplicitFamily
 from datagen.executors import available_cores
 from datagen.generate import check_share, estimate, generate
-from datagen.shard import STAGES
+from datagen.shard import OF_A_SHARD, STAGES
 from datagen.store import Shard, Spec
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class _Progress:
     def _note(self, sidecar: dict[str, Any]) -> None:
         self.bytes += sidecar["bytes"]
         self.residuals.append(np.array(sidecar.get("relative_residuals", []), dtype=np.float32))
-        self.seconds.update({stage: sidecar["seconds"].get(stage, 0.0) for stage in (*STAGES, "store")})
+        self.seconds.update({stage: sidecar["seconds"].get(stage, 0.0) for stage in (*STAGES, *OF_A_SHARD)})
         for reasons in sidecar["failed_attempts"].values():
             self.failures.update(reason.split(":")[0] for reason in reasons)
 

@@ -18,6 +18,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from datagen import generate as generating
+from datagen import shard_image
 from datagen.commands.data import info
 from datagen.difficulty import at_level
 from datagen.evolution_schemes import TRAJECTORIES
@@ -350,6 +351,7 @@ def test_the_two_sides_of_an_axis_may_be_of_two_types(dubious, tmp_path, monkeyp
         kind: str
 
     monkeypatch.setattr(Dubious, "boundary", ((Side("neumann"), Side("outflow")),))
+    shard_image._layout.cache_clear()  # of the family as it was
     folder = generate(spec_of({"name": "dubious"}), tmp_path / "data", executor="serial")
     assert validate(folder).sound
     assert open_store(folder).boundary == (("neumann", "outflow"),)

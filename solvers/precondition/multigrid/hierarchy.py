@@ -23,7 +23,7 @@ from solvers.precondition.multigrid.galerkin import (
     split,
     workspace_size,
 )
-from solvers.precondition.multigrid.layout import BELOW, FRONT, Offset
+from solvers.precondition.multigrid.layout import BELOW, Offset
 from solvers.precondition.multigrid.schedule import Plan
 from solvers.precondition.multigrid.schedule import plan as make_plan
 from solvers.stencil import StencilOperator
@@ -151,12 +151,12 @@ def operator_stencil(hierarchy: Hierarchy, level: int, finest: StencilOperator) 
 def _weights(plan: Plan, arena: np.ndarray, level: int, u: Offset) -> np.ndarray:
     """The natural field of the weights of points ``2 I + u``, with ghosts."""
     coarse = plan.layouts[level + 1]
-    return _field(arena, plan.weight_place(level, u), coarse.natural_size).reshape(coarse.natural_shape)
+    return coarse.natural_array(_field(arena, plan.weight_place(level, u), coarse.natural_size))
 
 
 def _even_points(plan: Plan, level: int) -> tuple[slice, ...]:
     """Where the even points of a level lie in natural fields of the next."""
-    starts = [BELOW] * (len(plan.shape) - 1) + [FRONT]
+    starts = [BELOW] * (len(plan.shape) - 1) + [1]
     even = [(size + 1) // 2 for size in plan.layouts[level].shape]
     return tuple(slice(start, start + size) for start, size in zip(starts, even, strict=True))
 
@@ -304,7 +304,7 @@ def _coarsen_and_fold(plan: Plan, arena: np.ndarray, level: int) -> float:
         if around and not fine.folds[axis]:
             for u in plan.weights:
                 turned = np.moveaxis(_weights(plan, arena, level, u), axis, 0)
-                first = BELOW if axis < fine.dimensions - 1 else FRONT
+                first = BELOW if axis < fine.dimensions - 1 else 1
                 turned[first + plan.layouts[level + 1].shape[axis]] = turned[first]
     coefficients = {offset: operator_field(apart, passing, 1, offset) for offset in apart.stencil(1)}
     for axis, fold in enumerate(fine.folds):
@@ -349,9 +349,8 @@ def factor(plan: Plan, arena: np.ndarray, level: int) -> None:
     for axis in plan.line_axes(level):
         step = tuple(int(other == axis) for other in range(layout.dimensions))
         link = places["links"] + layout.links.index(step) * layout.split_size
-        number = np.arange(layout.split_size).reshape(layout.split_shape)
         position = np.empty(layout.shape, dtype=np.int64)
-        position[...] = layout.join(number.reshape(-1))
+        position[...] = layout.join(np.arange(layout.split_size))
         lines = np.moveaxis(position, axis, 0).reshape(layout.shape[axis], -1)
         steps = lines[:, 0] - lines[0, 0]
         pivots, closure = places[f"pivots {axis}"], places.get(f"closure {axis}", 0)
@@ -390,7 +389,7 @@ def fill_interpolation(plan: Plan, arena: np.ndarray, level: int, matrix: Any) -
             f"interpolations: from level {level + 1} to {level}, each coarse point must keep its value (a weight of "
             "1 at the fine point of twice its index) and other points take theirs from coarse points next to them"
         )
-    starts = np.array([BELOW] * (fine.dimensions - 1) + [FRONT])[:, None]
+    starts = np.array([BELOW] * (fine.dimensions - 1) + [1])[:, None]
     for offset in plan.weights:
         here = (u == np.array(offset)[:, None]).all(axis=0) & ~outside
         field = _weights(plan, arena, level, offset)
@@ -399,7 +398,7 @@ def fill_interpolation(plan: Plan, arena: np.ndarray, level: int, matrix: Any) -
         for axis, around in enumerate(fine.periodic):
             if around and not fine.folds[axis] and offset[axis] == -1:
                 turned = np.moveaxis(field, axis, 0)
-                first = BELOW if axis < fine.dimensions - 1 else FRONT
+                first = BELOW if axis < fine.dimensions - 1 else 1
                 turned[first] = turned[first + coarse.shape[axis]]
 
 
@@ -415,12 +414,12 @@ def fill_weight_ghosts(plan: Plan, arena: np.ndarray, level: int) -> None:
     if not around:
         return
     start, size = plan.places[level]["weights"], coarse.natural_size
-    fields = _field(arena, start, size * len(plan.weights)).reshape(-1, *coarse.natural_shape)
+    fields = coarse.natural_array(_field(arena, start, size * len(plan.weights)).reshape(-1, size))
     weights = {u: fields[index] for index, u in enumerate(plan.weights)}
 
     def at(axis: int, index: int) -> tuple[slice | int, ...]:
         """Coarse points with one index along an axis; -1 and the size are ghosts."""
-        return (slice(None),) * axis + (index + (BELOW if axis < fine.dimensions - 1 else FRONT),)
+        return (slice(None),) * axis + (index + (BELOW if axis < fine.dimensions - 1 else 1),)
 
     for axis in around:
         for u, weight in weights.items():

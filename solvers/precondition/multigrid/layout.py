@@ -11,9 +11,10 @@ Gauss-Seidel in colours vectorises.
 *Natural*: fields of a level that the next finer one reads and writes (the restricted residual, the correction, the
 interpolation weights): plain rows with a ghost at both ends. The coarse points of a row are its even ones.
 
-Each such run of points begins on a multiple of `LANES`, the length of a vector: the ghost before it is the last of
-`FRONT` slots of which the others are never touched. Of the numbers that a row of a stencil reads, all but those of the
-left or of the right neighbours then lie on whole cache lines, and arrive twice as fast.
+Each such run of points begins on a multiple of `LANES`, the length of a vector, its ghost before that: `LEAD` numbers
+before a field are not used. Of what a row of a stencil reads, all but the left or the right neighbours then lies on
+whole cache lines, and arrives up to twice as fast. Large levels of short rows (in three dimensions) do without: there
+the memory that this takes would cost more.
 
 Points that do not exist (ghosts, points outside a mask) have no links and no right-hand side, and get a unit diagonal
 when the set-up is done; they stay zero without a single branch in the kernels. Ghosts of periodic axes are copies.
@@ -32,13 +33,17 @@ from solvers.rows import LANES
 Offset = tuple[int, ...]
 
 BELOW = 2  # ghosts below index 0 of all axes but the last; one above
-FRONT = LANES  # slots before the first point of the last axis, of which one is a ghost
+LEAD = LANES - 1  # numbers before a field: its first ghost, then its first point, follow
 _OUTER = slice(BELOW, -1)
 
 
-def _slots(points: int) -> int:
-    """Length of a run of points with what is before it, a ghost beyond it, and whole blocks."""
-    return -(-(FRONT + points + 1) // LANES) * LANES
+_SMALL = 2**16  # points of a level that stays in the cache
+_WASTE = 1 / 6  # of the memory of others, at most
+
+
+def _whole(count: int) -> int:
+    """So many numbers, and as many more as make whole vectors."""
+    return -(-count // LANES) * LANES
 
 
 def neighbours(dimensions: int) -> list[Offset]:
@@ -122,10 +127,15 @@ class LevelLayout:
     def points(self) -> int:
         return prod(self.shape)
 
+    def _slots(self, points: int) -> int:
+        """Length of a run of points with a ghost at both ends, in whole vectors where that is worth it."""
+        whole = _whole(points + 2)
+        return whole if self.points <= _SMALL or whole <= (1 + _WASTE) * (points + 2) else points + 2
+
     @cached_property
     def half_width(self) -> int:
         """Slots of the even, and of the odd, points of a row."""
-        return _slots((self.shape[-1] + 1) // 2)
+        return self._slots((self.shape[-1] + 1) // 2)
 
     @cached_property
     def padded_outer(self) -> tuple[int, ...]:
@@ -144,29 +154,37 @@ class LevelLayout:
 
     @cached_property
     def split_size(self) -> int:
-        return self.padded_rows * 2 * self.half_width
+        return _whole(LANES + self.padded_rows * 2 * self.half_width)
 
     @cached_property
     def split_shape(self) -> tuple[int, ...]:
         """A split field as an array: (padded outer axes, even or odd, slot)."""
         return (*self.padded_outer, 2, self.half_width)
 
+    def split_array(self, values: np.ndarray) -> np.ndarray:
+        """View of a split field as such an array."""
+        return values[LEAD : LEAD + prod(self.split_shape)].reshape(self.split_shape)
+
     @cached_property
     def natural_width(self) -> int:
-        return _slots(self.shape[-1])
+        return self._slots(self.shape[-1])
 
     @cached_property
     def natural_size(self) -> int:
-        return self.padded_rows * self.natural_width
+        return _whole(LANES + self.padded_rows * self.natural_width)
 
     @cached_property
     def natural_shape(self) -> tuple[int, ...]:
         return (*self.padded_outer, self.natural_width)
 
+    def natural_array(self, values: np.ndarray) -> np.ndarray:
+        """View of natural fields, along the last axis, as arrays (..., padded outer axes, slot)."""
+        return values[..., LEAD : LEAD + prod(self.natural_shape)].reshape(*values.shape[:-1], *self.natural_shape)
+
     @cached_property
     def inside(self) -> tuple[slice, ...]:
         """The points of a natural field without its ghosts."""
-        return (*(_OUTER,) * (self.dimensions - 1), slice(FRONT, FRONT + self.shape[-1]))
+        return (*(_OUTER,) * (self.dimensions - 1), slice(1, self.shape[-1] + 1))
 
     @cached_property
     def row_indices(self) -> np.ndarray:
@@ -182,12 +200,12 @@ class LevelLayout:
     @cached_property
     def split_rows(self) -> np.ndarray:
         """Positions of the first points of all rows in split fields."""
-        return self.padded_row * 2 * self.half_width + FRONT
+        return LANES + self.padded_row * 2 * self.half_width
 
     @cached_property
     def natural_rows(self) -> np.ndarray:
         """The same in natural fields."""
-        return self.padded_row * self.natural_width + FRONT
+        return LANES + self.padded_row * self.natural_width
 
     def split_position(self, offset: Sequence[int]) -> int:
         """Position of the points ``2 I + offset``, I the coarse points of a row, relative to that of the points 2 I."""
@@ -234,13 +252,16 @@ class LevelLayout:
         additions: list[tuple[int, int, int]] = []
         width = self.natural_width
         if folds[-1]:
-            starts = (np.arange(self.padded_rows) * width + FRONT).tolist()
+            starts = (LANES + np.arange(self.padded_rows) * width).tolist()
             additions += [(start, start + self.shape[-1], 1) for start in starts]
         number = np.arange(self.padded_rows).reshape(self.padded_outer)
         for axis, fold in enumerate(folds[:-1]):
             if fold:
                 ends = number.take(BELOW, axis).flat, number.take(self.shape[axis] + BELOW, axis).flat
-                additions += [(int(to) * width, int(origin) * width, width) for to, origin in zip(*ends, strict=True)]
+                additions += [
+                    (LEAD + int(to) * width, LEAD + int(origin) * width, width)
+                    for to, origin in zip(*ends, strict=True)
+                ]
         return np.array(additions, dtype=np.int64).reshape(-1, 3)
 
     def _row_copies(self, length: int) -> list[tuple[int, int, int]]:
@@ -251,16 +272,16 @@ class LevelLayout:
             if self.periodic[axis]:
                 for ghost, source in ((0, size), (1, size + 1), (size + 2, 2)):
                     pairs = zip(number.take(ghost, axis).flat, number.take(source, axis).flat, strict=True)
-                    copies += [(int(to) * length, int(origin) * length, length) for to, origin in pairs]
+                    copies += [(LEAD + int(to) * length, LEAD + int(origin) * length, length) for to, origin in pairs]
         return copies
 
     # -- Between split fields and plain arrays, for set-up and inspection -------------------------------------------
 
     def _halves(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Views of the even and the odd points of a split field."""
-        inner = values.reshape(self.split_shape)[(_OUTER,) * (self.dimensions - 1)]
+        inner = self.split_array(values)[(_OUTER,) * (self.dimensions - 1)]
         evens, odds = (self.shape[-1] + 1) // 2, self.shape[-1] // 2
-        return inner[..., 0, FRONT : FRONT + evens], inner[..., 1, FRONT : FRONT + odds]
+        return inner[..., 0, 1 : evens + 1], inner[..., 1, 1 : odds + 1]
 
     def join(self, values: np.ndarray) -> np.ndarray:
         """The split field `values` as a plain one, shape `shape`."""

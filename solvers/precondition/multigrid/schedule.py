@@ -14,7 +14,7 @@ import numpy as np
 
 from solvers.precondition.multigrid import cycle as c
 from solvers.precondition.multigrid.colours import RED_BLACK, SEAM, Colour, Smoother, colours_of
-from solvers.precondition.multigrid.layout import BELOW, FRONT, LevelLayout, Offset, descend, forward, neighbours
+from solvers.precondition.multigrid.layout import BELOW, LevelLayout, Offset, descend, forward, neighbours
 from solvers.rows import LANES
 
 EVERYWHERE = 0  # row of the colour table: all points
@@ -246,7 +246,7 @@ class Plan:
         if number + 1 < len(self.layouts):
             coarser = self.layouts[number + 1]
             strides = np.array(coarser.row_strides, dtype=np.int64)
-            table[:, c.ROW_CELL] = (index // 2 + BELOW) @ strides * coarser.natural_width + FRONT
+            table[:, c.ROW_CELL] = LANES + (index // 2 + BELOW) @ strides * coarser.natural_width
         return table
 
     def _targets(self, number: int) -> np.ndarray:
@@ -256,9 +256,9 @@ class Plan:
         index = np.indices(outer).reshape(len(outer), -1).T if outer else np.zeros((1, 0), dtype=np.int64)
         table = np.zeros((len(index), c.ROW_COLUMNS), dtype=np.int64)
         strides = np.array(coarser.row_strides, dtype=np.int64)
-        table[:, c.ROW_NATURAL] = (index + BELOW) @ strides * coarser.natural_width + FRONT
+        table[:, c.ROW_NATURAL] = LANES + (index + BELOW) @ strides * coarser.natural_width
         strides = np.array(finer.row_strides, dtype=np.int64)
-        table[:, c.ROW_PARENT] = (2 * index + BELOW) @ strides * 2 * finer.half_width + FRONT
+        table[:, c.ROW_PARENT] = LANES + (2 * index + BELOW) @ strides * 2 * finer.half_width
         bits = 1 << np.arange(index.shape[1])
         table[:, c.ROW_ODD_EXISTS] = (2 * index + 1 < np.array(finer.shape[:-1], dtype=np.int64)) @ bits
         return table
@@ -421,7 +421,7 @@ class Plan:
         layout = self.layouts[-1]
         if len(self.layouts) == 1:
             return np.arange(layout.points)
-        return np.arange(layout.natural_size).reshape(layout.natural_shape)[layout.inside].ravel()
+        return layout.natural_array(np.arange(layout.natural_size))[layout.inside].ravel()
 
     @cached_property
     def coarsest_entries(self) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from datagen import files, generate, store
 from datagen.executors import executors
@@ -518,3 +519,16 @@ def test_partial_files_of_these_shards_alone_are_removed(tmp_path):
         (tmp_path / name).write_text("x")
     files.remove_partials([tmp_path / "a.hdf5", tmp_path / "a.json", tmp_path / "nowhere" / "c.hdf5"])
     assert {path.name for path in tmp_path.iterdir()} == {"b.hdf5.host-1.partial", "a.hdf5"}
+
+
+def test_an_estimate_does_not_count_threads_that_wait(monkeypatch):
+    """BLAS's own threads, once busy, spin for a while: CPU time that no sample took. Nothing may wake them before."""
+    threads = []
+
+    def watched(spec, folder=None):
+        threads.extend(pool["num_threads"] for pool in threadpool_info())
+        return planned(spec, folder)
+
+    monkeypatch.setattr(generate, "planned", watched)
+    generate.estimate(Spec(**SPEC), measured=1)
+    assert set(threads) == {1}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def write_as_filled(path: Path, image: ShardImage, filling: Iterable[int]) -> tu
 
     _, head = next(image.pieces())
     digest.update(head)
-    with written_atomically(path) as partial, _opened(partial) as file, ThreadPoolExecutor(1) as beside:
+    with written_atomically(path) as partial, _opened(partial, path) as file, ThreadPoolExecutor(1) as beside:
         storing: Future[None] | None = None
         stored = final = 0
         for final in filling:
@@ -84,6 +85,8 @@ def write_as_filled(path: Path, image: ShardImage, filling: Iterable[int]) -> tu
                 if storing is not None:
                     storing.result()  # raises what went wrong
                 storing, stored = beside.submit(store_and_sync, stored, final), final
+        if final != len(fields[leading]):
+            raise ValueError(f"filling ended with {final} of {len(fields[leading])} rows")
         if storing is not None:
             storing.result()
         store(stored, final)
@@ -96,17 +99,15 @@ def write_as_filled(path: Path, image: ShardImage, filling: Iterable[int]) -> tu
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _opened(partial: Path, path: Path) -> Iterator[FileIO]:
     with blamed_on(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        file = FileIO(partial, "w")
+    with file:
+        yield file
 
 
-def _write(descriptor: int, start: int, content: memoryview) -> None:
-    """All of it: the system may take less at a time."""
+def _write(file: FileIO, start: int, content: memoryview) -> None:
+    """All of it: the system may take less at a time. One thread at a time writes."""
+    file.seek(start)
     while content:
-        taken = os.pwrite(descriptor, content, start)
-        start, content = start + taken, content[taken:]
+        content = content[file.write(content) :]

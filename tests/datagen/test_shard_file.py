@@ -2,7 +2,7 @@
 
 import errno
 import hashlib
-import os
+import io
 
 import h5py
 import numpy as np
@@ -66,17 +66,26 @@ def test_two_images_of_one_shard_are_the_same_bytes(tmp_path):
     assert len(digests) == 1
 
 
+class Disk(io.FileIO):
+    """Takes so many bytes at a time, and so many times."""
+
+    bytes_at_a_time, times = 10**9, 10**9
+
+    def write(self, content):
+        if not self.times:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.times -= 1
+        return super().write(content[: self.bytes_at_a_time])
+
+
+def replace_disk(monkeypatch, **behaviour):
+    monkeypatch.setattr(shard_file, "FileIO", type("Disk", (Disk,), behaviour))
+
+
 def test_a_disk_that_fills_up_ends_the_filling_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(shard_file, "_PIECE", 1)
-    real, seen = os.pwrite, []
-
-    def full(descriptor, content, start):
-        if len(seen) > 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return real(descriptor, content, start)
-
-    monkeypatch.setattr(shard_file.os, "pwrite", full)
-    image = empty()
+    replace_disk(monkeypatch, times=5)
+    image, seen = empty(), []
     with pytest.raises(OSError, match=r"could not write .*shard\.hdf5: No space left"):
         write_as_filled(tmp_path / "shard.hdf5", image, filling(image, seen))
     assert len(seen) < ROWS
@@ -84,11 +93,16 @@ def test_a_disk_that_fills_up_ends_the_filling_and_leaves_nothing(tmp_path, monk
 
 
 def test_a_system_that_takes_little_at_a_time_gets_all(tmp_path, monkeypatch):
-    real = os.pwrite
-    monkeypatch.setattr(shard_file.os, "pwrite", lambda fd, content, start: real(fd, content[:100], start))
+    replace_disk(monkeypatch, bytes_at_a_time=100)
     image, path = empty(), tmp_path / "shard.hdf5"
     digest, _ = write_as_filled(path, image, filling(image))
     assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def test_an_image_that_is_not_filled_is_not_kept(tmp_path):
+    with pytest.raises(ValueError, match="1 of 7 rows"):
+        write_as_filled(tmp_path / "shard.hdf5", empty(), [1])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "the inputs cannot be read")])

@@ -238,6 +238,7 @@ def diffusion(
     # Between cells only differences count: what is on the diagonal now is what the rows will sum to, in exact
     # arithmetic and where no conductance overflows.
     row_sums = RowSums.from_sums(stencil[0].reshape(-1))
+    # Faces to cells that are not there resist without end.
     resistance = 1 / a if mask is None else np.where(mask, 1 / a, np.inf)
     for axis, (sides, h) in enumerate(zip(boundary, grid.spacing, strict=True)):
         around = isinstance(sides, str)

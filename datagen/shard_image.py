@@ -191,15 +191,6 @@ class _Frame(io.RawIOBase):
         self.end = self._position = 0
         self._written: list[tuple[int, bytes]] = []
 
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.end}[whence]
         return self._position

@@ -22,7 +22,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16
+LANES = 16  # of a cache line in single precision
 
 
 def _sums(operation: str) -> Any:

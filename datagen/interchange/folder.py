@@ -146,7 +146,7 @@ def _write_shard(samples: Samples, spec: Spec, shard: Shard, first: int, folder:
     for name, values in fields.items():
         image.fields[name][:] = values
     (folder / shard.split).mkdir(exist_ok=True)
-    digest, _ = write_as_filled(folder / shard.file, image, [len(next(iter(fields.values())))])
+    digest, _ = write_as_filled(folder / shard.file, image, [stop - start])
     sidecar: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "status": "complete",

@@ -35,8 +35,6 @@ Offset = tuple[int, ...]
 BELOW = 2  # ghosts below index 0 of all axes but the last; one above
 LEAD = LANES - 1  # numbers before a field: its first ghost, then its first point, follow
 _OUTER = slice(BELOW, -1)
-
-
 _SMALL = 2**16  # points of a level that stays in the cache
 _WASTE = 1 / 6  # of the memory of others, at most
 
